@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: PSF-2.0
+class OwnerDiedWarning(RuntimeWarning):
+    """A lock was taken over from a process that was killed while it held the lock."""

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: PSF-2.0 */
+/* State of the extension module, and how a type joins it.
+ *
+ * To add a type `Thing`: write py/thing.c with
+ *
+ *     int mp_thing_exec(PyObject *module)
+ *     {
+ *         return mp_state_add_type(module, &mp_state_get(module)->thing_type, &thing_spec);
+ *     }
+ *
+ * declare that function below, add X(thing_type) to MP_STATE_TYPES, and add one line to exec_steps in module.c.
+ */
+#ifndef MP_PY_STATE_H
+#define MP_PY_STATE_H
+
+#include <Python.h> /* PyObject */
+
+/* Lists instead of fields, so that traverse and clear cannot forget one. */
+#define MP_STATE_TYPES(X)
+#define MP_STATE_OBJECTS(X) X(owner_died_warning)
+
+/* Written by the exec steps only, constant afterwards: readers need no lock. */
+typedef struct {
+#define MP_FIELD(name) PyTypeObject *name;
+    MP_STATE_TYPES(MP_FIELD)
+#undef MP_FIELD
+#define MP_FIELD(name) PyObject *name;
+    MP_STATE_OBJECTS(MP_FIELD)
+#undef MP_FIELD
+} mp_state;
+
+/* The module's state; never NULL. */
+mp_state *mp_state_get(PyObject *module);
+
+/* The state behind a type made by this module or a subclass of it; NULL with TypeError set for any other type. */
+mp_state *mp_state_of_type(PyTypeObject *type);
+
+/* Make a heap type from `spec`, keep it in `*field` and add it to the module under its own name.
+ * Returns 0, or -1 with an exception set. */
+int mp_state_add_type(PyObject *module, PyTypeObject **field, PyType_Spec *spec);
+
+/* Exec steps: each returns 0, or -1 with an exception set. */
+int mp_exceptions_exec(PyObject *module);
+
+#endif
