@@ -56,8 +56,8 @@ def compile_args() -> list[str]:
     Python's own headers are made system headers: their inline functions are not ours to keep free of warnings.
     """
     args = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", *WARNINGS]
-    for key in ("include", "platinclude"):
-        args += ["-isystem", sysconfig.get_path(key)]
+    for folder in sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")}):
+        args += ["-isystem", folder]
     if enabled("CMP_WERROR"):
         args.append("-Werror")
     args += ["-UNDEBUG", "-Og", "-g"] if enabled("CMP_DEBUG") else ["-DNDEBUG"]
@@ -117,19 +117,19 @@ class BuildExtensions(build_ext):
         """Build one extension in a folder of its own: both share sources, with different arguments."""
         common = self.build_temp
         self.build_temp = os.path.join(common, ext.name)
-        ext.depends = [*ext.depends, self._arguments_stamp(ext)]
+        ext.depends = [*map(str, ext.depends), self._arguments_stamp(ext)]
         plain_compile = self.compiler.compile
-        self.compiler.compile = self._parallel(plain_compile)  # type: ignore[method-assign]
+        self.compiler.compile = self._parallel(plain_compile)
         try:
             super().build_extension(ext)
         finally:
-            self.compiler.compile = plain_compile  # type: ignore[method-assign]
+            self.compiler.compile = plain_compile
             self.build_temp = common
 
     def _arguments_stamp(self, ext: Extension) -> str:
         """A file that is as old as the last change of the arguments, so that it can stand among the dependencies."""
         stamp = Path(self.build_temp) / "arguments.txt"
-        text = "\n".join([*ext.sources, *ext.extra_compile_args, *ext.extra_link_args])
+        text = "\n".join([*map(str, ext.sources), *ext.extra_compile_args, *ext.extra_link_args])
         if not stamp.exists() or stamp.read_text() != text:
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.write_text(text)

@@ -10,8 +10,8 @@ PyDoc_STRVAR(owner_died_doc,
 int mp_exceptions_exec(PyObject *module)
 {
     mp_state *state = mp_state_get(module);
-    state->owner_died_warning = PyErr_NewExceptionWithDoc("cmultiprocessing.OwnerDiedWarning", owner_died_doc,
-                                                          PyExc_RuntimeWarning, NULL);
+    state->owner_died_warning = PyErr_NewExceptionWithDoc(
+        "cmultiprocessing.OwnerDiedWarning", owner_died_doc, PyExc_RuntimeWarning, NULL);
     if (state->owner_died_warning == NULL) {
         return -1;
     }

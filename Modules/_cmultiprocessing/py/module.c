@@ -52,7 +52,7 @@ static PyModuleDef_Slot module_slots[] = {
 };
 
 static struct PyModuleDef module_def = {
-    PyModuleDef_HEAD_INIT,
+    .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "cmultiprocessing._cmultiprocessing",
     .m_doc = module_doc,
     .m_size = sizeof(mp_state),
