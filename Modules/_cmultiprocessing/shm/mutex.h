@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: PSF-2.0
+/* The internal mutex: held for about a microsecond, recovered at once from a dead owner.
+ *
+ *     status = mp_mutex_lock(&queue->put_mutex, deadline);
+ *     if (status == MP_OWNER_DIED)
+ *         repair(queue);              // the lock is held; the data may be half changed
+ *     else if (status != MP_OK)
+ *         return status;
+ *     ...
+ *     mp_mutex_unlock(&queue->put_mutex);
+ *
+ * Under it: no Python, no allocation, no GIL, no system call that can block, no second signal check.
+ * The bit patterns of the word stand in layout.h. Not recursive. */
+#ifndef MP_SHM_MUTEX_H
+#define MP_SHM_MUTEX_H
+
+#include "os/os.h"         // deadlines
+#include "shm/processes.h" // owners
+
+/* Spin for at most about a microsecond. MP_OK, MP_OWNER_DIED (held too), MP_WOULD_BLOCK. */
+mp_status mp_mutex_try_slow(struct mp_mutex_shm *mutex);
+
+static inline mp_status mp_mutex_try(struct mp_mutex_shm *mutex)
+{
+    uint32_t expected = 0;
+    if (mp_likely(mp_cas32(&mutex->word, &expected, mp_self()))) // SYNC: mutex
+        return MP_OK;
+    return mp_mutex_try_slow(mutex);
+}
+
+/* Spin, then sleep in slices of 50 ms that look whether the owner lives.
+ * MP_OK, MP_OWNER_DIED (held too), MP_TIMEOUT, MP_INTERRUPTED (a signal, or a slice is over: the
+ * caller looks at signals and calls again). Call it without the GIL. */
+mp_status mp_mutex_lock_slow(struct mp_mutex_shm *mutex, mp_time deadline);
+
+static inline mp_status mp_mutex_lock(struct mp_mutex_shm *mutex, mp_time deadline)
+{
+    uint32_t expected = 0;
+    if (mp_likely(mp_cas32(&mutex->word, &expected, mp_self()))) // SYNC: mutex
+        return MP_OK;
+    return mp_mutex_lock_slow(mutex, deadline);
+}
+
+/* For the few places that cannot fail: waits as long as the owner lives. */
+mp_status mp_mutex_lock_always(struct mp_mutex_shm *mutex);
+
+void mp_mutex_unlock_slow(struct mp_mutex_shm *mutex);
+
+static inline void mp_mutex_unlock(struct mp_mutex_shm *mutex)
+{
+    uint32_t expected = mp_self();
+    if (mp_unlikely(!mp_cas32(&mutex->word, &expected, 0))) // SYNC: mutex
+        mp_mutex_unlock_slow(mutex);
+}
+
+#endif
