@@ -7,6 +7,11 @@ PyDoc_STRVAR(owner_died_doc,
              "\n"
              "What the lock protects may be half changed; lock.owner_died says the same.");
 
+PyDoc_STRVAR(memory_limit_doc,
+             "The machine or a control group refuses the shared memory that an operation needs.\n"
+             "\n"
+             "The message names the size, the limit and the remedy; nothing was changed.");
+
 int mp_exceptions_exec(PyObject *module)
 {
     mp_state *state = mp_state_get(module);
@@ -15,5 +20,13 @@ int mp_exceptions_exec(PyObject *module)
     if (state->owner_died_warning == NULL) {
         return -1;
     }
-    return PyModule_AddObjectRef(module, "OwnerDiedWarning", state->owner_died_warning);
+    state->memory_limit_error = PyErr_NewExceptionWithDoc(
+        "cmultiprocessing.MemoryLimitError", memory_limit_doc, PyExc_MemoryError, NULL);
+    if (state->memory_limit_error == NULL) {
+        return -1;
+    }
+    if (PyModule_AddObjectRef(module, "OwnerDiedWarning", state->owner_died_warning) < 0) {
+        return -1;
+    }
+    return PyModule_AddObjectRef(module, "MemoryLimitError", state->memory_limit_error);
 }

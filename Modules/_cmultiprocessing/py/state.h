@@ -17,7 +17,7 @@
 
 /* Lists instead of fields, so that traverse and clear cannot forget one. */
 #define MP_STATE_TYPES(X)
-#define MP_STATE_OBJECTS(X) X(owner_died_warning)
+#define MP_STATE_OBJECTS(X) X(owner_died_warning) X(memory_limit_error)
 
 /* Written by the exec steps only, constant afterwards: readers need no lock. */
 typedef struct {
