@@ -4,3 +4,13 @@ class OwnerDiedWarning(RuntimeWarning):
 
 class MemoryLimitError(MemoryError):
     """The machine or a control group refuses the shared memory that an operation needs."""
+
+def pin_target(ticket: bytes | None, /) -> None:
+    """Say for which process this thread pickles shared objects from now on; None: for anybody.
+
+    Args:
+        ticket: what `family_reserve` returned for the process.
+    """
+
+def _rebuild(type: type, ticket: bytes, /, *extra: object) -> object:
+    """Unpickle a shared object."""

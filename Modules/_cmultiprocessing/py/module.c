@@ -7,6 +7,7 @@ typedef int (*exec_step)(PyObject *module);
 /* In this order; a step may use what the steps above it made. */
 static const exec_step exec_steps[] = {
     mp_exceptions_exec,
+    mp_sharing_exec,
 };
 
 static int module_exec(PyObject *module)

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: PSF-2.0
+#include "py/sharing.h"
+
+#include <string.h> // memcpy
+
+#include "py/errors.h" // mp_raise
+
+/* Of this thread: the innermost bracket, and where pickles outside of any bracket go. */
+static _Thread_local mp_pins *innermost;
+static _Thread_local mp_owner outermost_target;
+
+void mp_pins_begin(mp_pins *pins, mp_owner target)
+{
+    *pins = (mp_pins){.target = target, .outer = innermost};
+    innermost = pins;
+}
+
+void mp_pins_end(mp_pins *pins)
+{
+    assert(innermost == pins);
+    innermost = pins->outer;
+}
+
+void mp_pins_forget(mp_pins *pins)
+{
+    PyMem_Free(pins->tickets);
+    pins->tickets = NULL;
+    pins->count = pins->capacity = 0;
+}
+
+void mp_pins_drop(mp_pins *pins)
+{
+    for (size_t i = 0; i < pins->count; i++)
+        mp_object_unpin(&pins->tickets[i]);
+    mp_pins_forget(pins);
+}
+
+/* Room for one more ticket, before the pin is made: recording it cannot fail then. */
+static int reserve_ticket(mp_pins *pins)
+{
+    if (pins == NULL || pins->count < pins->capacity)
+        return 0;
+    size_t capacity = pins->capacity == 0 ? 4 : 2 * pins->capacity;
+    mp_object_ticket *tickets = pins->tickets;
+    PyMem_Resize(tickets, mp_object_ticket, capacity);
+    if (tickets == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    pins->tickets = tickets;
+    pins->capacity = capacity;
+    return 0;
+}
+
+/* A pinned ticket as bytes; recorded in the innermost bracket. */
+static PyObject *pin_ticket(mp_state *state, const mp_handle *handle)
+{
+    mp_pins *pins = innermost;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, sizeof(mp_object_ticket));
+    if (bytes == NULL || reserve_ticket(pins) < 0) {
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    mp_object_ticket ticket;
+    memset(&ticket, 0, sizeof(ticket)); // padding travels too
+    mp_status status = mp_family_enter();
+    if (status == MP_OK)
+        status = mp_object_pin(handle, pins == NULL ? outermost_target : pins->target, &ticket);
+    if (status != MP_OK) {
+        Py_DECREF(bytes);
+        return mp_raise(state, status, "pickling a shared object");
+    }
+    if (pins != NULL)
+        pins->tickets[pins->count++] = ticket;
+    memcpy(PyBytes_AS_STRING(bytes), &ticket, sizeof(ticket));
+    return bytes;
+}
+
+/* (type(self), ticket, *extra); steals `ticket`. */
+static PyObject *rebuild_arguments(PyObject *self, PyObject *ticket, PyObject *extra)
+{
+    Py_ssize_t more = extra == NULL ? 0 : PyTuple_GET_SIZE(extra);
+    PyObject *arguments = PyTuple_New(2 + more);
+    if (arguments == NULL) {
+        Py_DECREF(ticket);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(arguments, 0, Py_NewRef(Py_TYPE(self)));
+    PyTuple_SET_ITEM(arguments, 1, ticket);
+    for (Py_ssize_t i = 0; i < more; i++)
+        PyTuple_SET_ITEM(arguments, 2 + i, Py_NewRef(PyTuple_GET_ITEM(extra, i)));
+    return arguments;
+}
+
+PyObject *mp_shared_reduce(PyObject *self, const mp_handle *handle, PyObject *extra)
+{
+    mp_state *state = mp_state_of_type(Py_TYPE(self));
+    if (state == NULL)
+        return NULL;
+    // Attributes that the program added travel along; read first, the pin is the last thing that fails.
+    PyObject *attributes = PyObject_GenericGetDict(self, NULL);
+    if (attributes == NULL)
+        return NULL;
+    PyObject *ticket = pin_ticket(state, handle);
+    PyObject *arguments = ticket == NULL ? NULL : rebuild_arguments(self, ticket, extra);
+    PyObject *result = NULL;
+    if (arguments != NULL && PyDict_GET_SIZE(attributes) > 0)
+        result = PyTuple_Pack(3, state->rebuild, arguments, attributes);
+    else if (arguments != NULL)
+        result = PyTuple_Pack(2, state->rebuild, arguments);
+    Py_XDECREF(arguments);
+    Py_DECREF(attributes);
+    return result;
+}
+
+int mp_shared_attach(mp_state *state, PyObject *ticket, uint32_t type, mp_handle *handle)
+{
+    if (!PyBytes_Check(ticket) || PyBytes_GET_SIZE(ticket) != sizeof(mp_object_ticket)) {
+        PyErr_SetString(PyExc_ValueError, "not the ticket of a shared object");
+        return -1;
+    }
+    mp_object_ticket copy;
+    memcpy(&copy, PyBytes_AS_STRING(ticket), sizeof(copy));
+    mp_status status = mp_family_enter();
+    if (status == MP_OK)
+        status = mp_object_attach(&copy, type, handle);
+    return status == MP_OK ? 0 : mp_raise_int(state, status, "unpickling a shared object");
+}
+
+int mp_shared_create(mp_state *state, uint32_t type, uint64_t size, const char *what,
+                     mp_handle *handle)
+{
+    mp_status status = mp_family_enter();
+    if (mp_likely(status == MP_OK))
+        status = mp_object_create(type, size, handle);
+    return mp_likely(status == MP_OK) ? 0 : mp_raise_int(state, status, what);
+}
+
+PyDoc_STRVAR(rebuild_doc, "_rebuild(type, ticket, /, *extra)\n--\n\n"
+                          "Unpickle a shared object: type._attach(ticket, *extra).");
+
+static PyObject *rebuild(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 2 || !PyType_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "_rebuild(type, ticket, *extra)");
+        return NULL;
+    }
+    PyObject *attach = PyObject_GetAttrString(args[0], "_attach");
+    if (attach == NULL)
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(attach, args + 1, (size_t)(nargs - 1), NULL);
+    Py_DECREF(attach);
+    return result;
+}
+
+PyDoc_STRVAR(
+    pin_target_doc,
+    "pin_target(ticket, /)\n--\n\n"
+    "Shared objects pickled by this thread from now on are for the process of this ticket\n"
+    "(from family_reserve()): they live until it took them, or died. None: for anybody.");
+
+static PyObject *pin_target(PyObject *Py_UNUSED(module), PyObject *ticket)
+{
+    if (ticket == Py_None) {
+        outermost_target = MP_NOBODY;
+        Py_RETURN_NONE;
+    }
+    if (!PyBytes_Check(ticket) || PyBytes_GET_SIZE(ticket) != sizeof(struct mp_ticket)) {
+        PyErr_SetString(PyExc_ValueError, "pin_target(): not a ticket of family_reserve()");
+        return NULL;
+    }
+    struct mp_ticket copy;
+    memcpy(&copy, PyBytes_AS_STRING(ticket), sizeof(copy));
+    outermost_target = copy.owner;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef sharing_functions[] = {
+    {"_rebuild", (PyCFunction)(void (*)(void))rebuild, METH_FASTCALL, rebuild_doc},
+    {"pin_target", pin_target, METH_O, pin_target_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int mp_sharing_exec(PyObject *module)
+{
+    if (PyModule_AddFunctions(module, sharing_functions) < 0)
+        return -1;
+    mp_state *state = mp_state_get(module);
+    state->rebuild = PyObject_GetAttrString(module, "_rebuild");
+    return state->rebuild == NULL ? -1 : 0;
+}
