@@ -17,8 +17,8 @@
 #ifndef MP_SHM_CHUNKS_H
 #define MP_SHM_CHUNKS_H
 
-#include "os/os.h"      // mp_memory_allowance
 #include "shm/family.h" // addresses
+#include "shm/heap.h"   // struct mp_refusal
 
 #define MP_STATE(owner, generation, type)                                                          \
     ((uint64_t)(owner) << 32 | ((uint64_t)(generation) & 0xffffffU) << 8 | (uint64_t)(type))
@@ -72,14 +72,23 @@ uint64_t mp_chunk_capacity(uint64_t offset);
 bool mp_chunk_valid(uint64_t offset, uint32_t type);
 
 /* What the last MP_NO_MEMORY of this thread was about. */
-struct mp_refusal {
-    uint64_t wanted;
-    mp_memory_allowance allowance;
-};
 struct mp_refusal mp_chunk_refusal(void);
 
-/* In a forked child: the parent's slabs and private lists are not ours. */
-void mp_chunks_after_fork(void);
+/* Around a fork: hold the private lock, so that a child finds the lists whole; in the child forget
+ * them, for the slabs are the parent's. */
+void mp_chunks_before_fork(void);
+void mp_chunks_after_fork(bool child);
+
+/* Return what this process keeps for itself: empty slabs, lists. Part of a collection. */
+void mp_chunks_trim(void);
+
+/* Used by reclaim.c. Release a slab whose chunks are all free, given by its first unit; the caller
+ * owns the slab. */
+bool mp_slab_is_empty(uint64_t unit);
+
+/* How many chunks of which size a slab of this class has. */
+uint32_t mp_slab_chunk_size(uint32_t class);
+#define MP_SLAB_UNITS UINT64_C(4)
 
 /* Orderly end: our slabs may be adopted by others. */
 void mp_chunks_leave(void);

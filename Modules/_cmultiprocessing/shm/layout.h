@@ -51,6 +51,8 @@ struct mp_mutex_shm {
 /* ---- processes ---- */
 
 #define MP_CHAIN 4
+#define MP_LINKS_PENDING 0xffffU  // being filled in: may know anything
+#define MP_LINKS_OVERFLOW 0xfffeU // all count, and everything older than the last one
 
 /* Written by the process that holds the kernel's lock on byte `slot`, or, before the child runs, by
  * its parent, who took that lock for it. Read by everybody. */
@@ -60,7 +62,7 @@ struct mp_process_shm {
     uint32_t pid;         // for messages only
     uint32_t parent;      // owner id of the parent
     uint32_t birth;       // family serial at which it was started
-    uint32_t links;       // how many of chain[] are used
+    uint32_t links;       // how many of chain[] count, or one of MP_LINKS_*
     uint32_t chain[MP_CHAIN]; // births of this process and of the ancestors it was forked from
     uint32_t reserved[6];
 };
@@ -92,12 +94,14 @@ struct mp_unit_shm {
 enum mp_unit_kind {
     MP_UNIT_FREE = 0,
     MP_UNIT_SLAB = 1, // chunks of one size class; `owner` allocates from it
-    MP_UNIT_RUN = 2,  // one chunk of `length` units; its owner stands in the chunk's header
+    MP_UNIT_RUN = 2,  // one chunk of `length` units; `owner` is who took or releases it
+    MP_UNIT_INSIDE = 3, // of a slab: `length` units after the slab's first
 };
 
 /* In front of every chunk. 16 bytes.
  * state: [owner:32][generation:24][type:8]. One store takes, passes on or releases a chunk.
- * life: objects: [retired serial:32][birth serial:32]; ring chunks and messages: offset of their queue. */
+ * life: objects: [retired serial:32][birth serial:32]; ring chunks and messages: offset of their queue.
+ * An object whose owner is MP_DISOWNED is retired: its maker let go of it. */
 struct mp_chunk_shm {
     uint64_t state;
     uint64_t life;
@@ -141,7 +145,7 @@ struct mp_family_shm {
     uint64_t size;   // of the file; never changes
     uint64_t units;  // number of unit descriptors; never changes
     uint64_t heap;   // offset of unit 0; never changes
-    uint64_t reserved0;
+    uint64_t memory_limit; // bytes the family may use (CMULTIPROCESSING_MEMORY_LIMIT); never changes
 
     /* Raised by fetch_add for each process started. Read where an object is made and retired. */
     uint32_t serial;

@@ -48,6 +48,17 @@ mp_status mp_object_attach(const mp_object_ticket *ticket, uint32_t type, mp_han
 
 void mp_object_release(mp_handle *handle);
 
+/* ---- for reclaim.c ---- */
+
+/* The serial at which an object with this life was made. */
+uint32_t mp_object_birth(uint64_t life);
+
+/* The object at `offset` whose header is `state` has lost its maker. */
+void mp_object_retire(uint64_t offset, uint64_t state);
+
+/* Somebody who held the object lets go: whoever was started until now may still know it. */
+void mp_object_touch_retired(uint64_t offset, uint32_t generation);
+
 static inline void *mp_object_payload(const mp_handle *handle)
 {
     return mp_chunk_payload(handle->offset);

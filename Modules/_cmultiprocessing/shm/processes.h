@@ -23,6 +23,10 @@ bool mp_owner_dead(mp_owner owner);
  * A forked child knows what its parent knows: its chain continues the parent's. */
 mp_status mp_process_claim(int file, mp_owner parent, bool forked, mp_owner *owner);
 
+/* `process` (its links are MP_LINKS_PENDING) knows from now on, beside what it is told itself, all
+ * that `from` knows. */
+void mp_process_inherit(struct mp_process_shm *process, const struct mp_process_shm *from);
+
 /* May any living process know an object of this birth without holding a reference: was it started,
  * or forked from one that was, after `birth` and not after `retired`? */
 bool mp_processes_may_know(uint32_t birth, uint32_t retired);

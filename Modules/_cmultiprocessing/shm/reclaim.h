@@ -21,8 +21,14 @@ struct mp_type_ops {
 
 void mp_reclaim_register(uint32_t type, const struct mp_type_ops *ops);
 
+/* Call the type's finalizer, if there is one. */
+void mp_reclaim_finalize(uint64_t offset, uint32_t type);
+
 /* Collect if it seems worth while: bounded to a few percent of the time. */
 void mp_reclaim_maybe(void);
+
+/* A process has died: what it owned counts as garbage of several objects. */
+void mp_reclaim_death(void);
 
 /* Collect now. MP_WOULD_BLOCK when another process is at it. */
 mp_status mp_reclaim_now(void);
