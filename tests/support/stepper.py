@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: PSF-2.0
+"""Build the stepper (Modules/_testcmultiprocessing) and run it.
+
+It is a program of its own, linked with the C sources below py/: no interpreter is in the way of its ptrace. It is built
+twice: `release` with the optimisation and without the assertions of an installed extension, because the order of the
+instructions is what is tested, and `debug` with assertions on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LIBRARY = ROOT / "Modules" / "_cmultiprocessing"
+SOURCES = ROOT / "Modules" / "_testcmultiprocessing"
+LAYERS = ("core", "os", "shm", "sync", "structures")
+COMMON = "-std=c11 -D_GNU_SOURCE -DMP_TESTING -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow -Wconversion"
+FLAVOURS = {
+    "release": "-O2 -DNDEBUG",
+    "debug": "-Og -UNDEBUG",
+}
+
+
+@dataclass
+class Report:
+    """What a run of the stepper said."""
+
+    summaries: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    returncode: int = 0
+    stderr: str = ""
+
+    def __str__(self) -> str:
+        lines = [
+            f"{f['failure']}, {f['ending']} after instruction {f['instruction']} [{f['where']}]: {f['what']}"
+            for f in self.failures
+        ]
+        return "\n".join([*lines, *map(str, self.summaries), f"exit code {self.returncode}", self.stderr])
+
+
+def compiler() -> list[str]:
+    """The C compiler: CC, or the one that built the interpreter, or cc."""
+    wanted = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    return shlex.split(wanted)[:1]
+
+
+def objects_of(flavour: str, folder: Path) -> list[Path]:
+    """Compile what is out of date; return all objects."""
+    arguments = [*compiler(), *COMMON.split(), *FLAVOURS[flavour].split(), f"-I{LIBRARY}", f"-I{SOURCES}"]
+    stamp = hashlib.sha256(" ".join(arguments).encode()).hexdigest()[:12]
+    headers = max(path.stat().st_mtime_ns for top in (LIBRARY, SOURCES) for path in top.rglob("*.h"))
+    sources = [*sorted(SOURCES.glob("*.c")), *(path for layer in LAYERS for path in sorted((LIBRARY / layer).glob("*.c")))]
+
+    def compiled(source: Path) -> Path:
+        target = folder / f"{source.parent.name}_{source.stem}.{stamp}.o"
+        if not target.exists() or target.stat().st_mtime_ns < max(headers, source.stat().st_mtime_ns):
+            subprocess.run([*arguments, "-c", str(source), "-o", str(target)], check=True, timeout=120)
+        return target
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(compiled, sources))
+
+
+def build(flavour: str = "release") -> Path:
+    """The program, built if it is out of date.
+
+    Linked with -z now: the dynamic linker's lazy binding is not what is stepped through.
+    """
+    folder = ROOT / "build" / "stepper" / flavour
+    folder.mkdir(parents=True, exist_ok=True)
+    objects = objects_of(flavour, folder)
+    program = folder / "stepper"
+    if not program.exists() or program.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in objects):
+        link = [*compiler(), *map(str, objects), "-o", str(program), "-Wl,-z,now", "-rdynamic", "-pthread", "-ldl"]
+        subprocess.run(link, check=True, timeout=120)
+    return program
+
+
+def names(program: Path) -> tuple[list[str], list[str]]:
+    """Names of the operations, and of the planted faults."""
+    lines = subprocess.run([program, "--list"], capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    faults = [line.split()[0] for line in lines if "planted fault" in line]
+    return [line for line in lines if "planted fault" not in line], faults
+
+
+def run(program: Path, *arguments: object, limit: float = 300) -> Report:
+    """Run the stepper; its exit code says whether it found failures (1), gave up (2) or hung (3)."""
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=limit, check=False)
+    report = Report(returncode=done.returncode, stderr=done.stderr)
+    for line in done.stdout.splitlines():
+        entry = json.loads(line)
+        (report.failures if "failure" in entry else report.summaries).append(entry)
+    return report
