@@ -13,45 +13,45 @@ static_assert(__atomic_always_lock_free(8, 0), "shared words must be lock-free")
 static_assert(__atomic_always_lock_free(4, 0), "shared words must be lock-free");
 
 #define MP_DEFINE_ATOMICS(bits)                                                                    \
-    static inline uint##bits##_t mp_load_relaxed##bits(const uint##bits##_t *p)                    \
-    {                                                                                              \
-        return __atomic_load_n(p, __ATOMIC_RELAXED);                                               \
-    }                                                                                              \
-    static inline uint##bits##_t mp_load_acquire##bits(const uint##bits##_t *p)                    \
-    {                                                                                              \
-        return __atomic_load_n(p, __ATOMIC_ACQUIRE);                                               \
-    }                                                                                              \
-    static inline void mp_store_relaxed##bits(uint##bits##_t *p, uint##bits##_t value)             \
-    {                                                                                              \
-        __atomic_store_n(p, value, __ATOMIC_RELAXED);                                              \
-    }                                                                                              \
-    static inline void mp_store_release##bits(uint##bits##_t *p, uint##bits##_t value)             \
-    {                                                                                              \
-        __atomic_store_n(p, value, __ATOMIC_RELEASE);                                              \
-    }                                                                                              \
-    /* Full barrier on success; on failure *expected is what was found. */                         \
-    static inline bool mp_cas##bits(uint##bits##_t *p, uint##bits##_t *expected,                   \
-                                    uint##bits##_t desired)                                        \
-    {                                                                                              \
-        return __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST,          \
-                                           __ATOMIC_ACQUIRE);                                      \
-    }                                                                                              \
-    static inline uint##bits##_t mp_fetch_add##bits(uint##bits##_t *p, uint##bits##_t value)       \
-    {                                                                                              \
-        return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);                                     \
-    }                                                                                              \
-    static inline uint##bits##_t mp_fetch_or##bits(uint##bits##_t *p, uint##bits##_t value)        \
-    {                                                                                              \
-        return __atomic_fetch_or(p, value, __ATOMIC_SEQ_CST);                                      \
-    }                                                                                              \
-    static inline uint##bits##_t mp_fetch_and##bits(uint##bits##_t *p, uint##bits##_t value)       \
-    {                                                                                              \
-        return __atomic_fetch_and(p, value, __ATOMIC_SEQ_CST);                                     \
-    }                                                                                              \
-    static inline uint##bits##_t mp_exchange##bits(uint##bits##_t *p, uint##bits##_t value)        \
-    {                                                                                              \
-        return __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST);                                    \
-    }
+ static inline uint##bits##_t mp_load_relaxed##bits(const uint##bits##_t *p)                       \
+ {                                                                                                 \
+  return __atomic_load_n(p, __ATOMIC_RELAXED);                                                     \
+ }                                                                                                 \
+ static inline uint##bits##_t mp_load_acquire##bits(const uint##bits##_t *p)                       \
+ {                                                                                                 \
+  return __atomic_load_n(p, __ATOMIC_ACQUIRE);                                                     \
+ }                                                                                                 \
+ static inline void mp_store_relaxed##bits(uint##bits##_t *p, uint##bits##_t value)                \
+ {                                                                                                 \
+  __atomic_store_n(p, value, __ATOMIC_RELAXED);                                                    \
+ }                                                                                                 \
+ static inline void mp_store_release##bits(uint##bits##_t *p, uint##bits##_t value)                \
+ {                                                                                                 \
+  __atomic_store_n(p, value, __ATOMIC_RELEASE);                                                    \
+ }                                                                                                 \
+ /* Full barrier on success; on failure *expected is what was found. */                            \
+ static inline bool mp_cas##bits(uint##bits##_t *p, uint##bits##_t *expected,                      \
+                                 uint##bits##_t desired)                                           \
+ {                                                                                                 \
+  return __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST,                \
+                                     __ATOMIC_ACQUIRE);                                            \
+ }                                                                                                 \
+ static inline uint##bits##_t mp_fetch_add##bits(uint##bits##_t *p, uint##bits##_t value)          \
+ {                                                                                                 \
+  return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);                                           \
+ }                                                                                                 \
+ static inline uint##bits##_t mp_fetch_or##bits(uint##bits##_t *p, uint##bits##_t value)           \
+ {                                                                                                 \
+  return __atomic_fetch_or(p, value, __ATOMIC_SEQ_CST);                                            \
+ }                                                                                                 \
+ static inline uint##bits##_t mp_fetch_and##bits(uint##bits##_t *p, uint##bits##_t value)          \
+ {                                                                                                 \
+  return __atomic_fetch_and(p, value, __ATOMIC_SEQ_CST);                                           \
+ }                                                                                                 \
+ static inline uint##bits##_t mp_exchange##bits(uint##bits##_t *p, uint##bits##_t value)           \
+ {                                                                                                 \
+  return __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST);                                          \
+ }
 
 MP_DEFINE_ATOMICS(32)
 MP_DEFINE_ATOMICS(64)

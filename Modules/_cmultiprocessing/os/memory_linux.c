@@ -53,8 +53,7 @@ bool mp_memory_identity(int file, uint64_t *device, uint64_t *inode, uint64_t *s
 
 mp_status mp_memory_map(int file, uint64_t size, void **address)
 {
-    void *mapping =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
+    void *mapping = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
     if (mapping == MAP_FAILED)
         return MP_SYSTEM;
     (void)madvise(mapping, size, MADV_DONTDUMP); // advice: a core dump may only be larger

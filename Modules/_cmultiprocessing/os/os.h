@@ -12,7 +12,7 @@
 
 typedef int64_t mp_time;
 
-#define MP_FOREVER INT64_MAX  // a deadline that never comes
+#define MP_FOREVER     INT64_MAX // a deadline that never comes
 #define MP_MILLISECOND 1000000
 
 mp_time mp_clock_now(void);
@@ -81,9 +81,9 @@ uint64_t mp_memory_total(void);
 
 /* What the machine and every control group above still allow. */
 typedef struct mp_memory_allowance {
-    uint64_t bytes;       // how much may still be taken
-    uint64_t limit;       // the limit that binds
-    const char *name;     // "MemAvailable" or "memory.max"
+    uint64_t bytes;   // how much may still be taken
+    uint64_t limit;   // the limit that binds
+    const char *name; // "MemAvailable" or "memory.max"
 } mp_memory_allowance;
 
 mp_memory_allowance mp_memory_allowed(void);

@@ -42,5 +42,6 @@ int mp_state_add_type(PyObject *module, PyTypeObject **field, PyType_Spec *spec)
 /* Exec steps: each returns 0, or -1 with an exception set. */
 int mp_exceptions_exec(PyObject *module);
 int mp_sharing_exec(PyObject *module);
+int mp_family_exec(PyObject *module);
 
 #endif

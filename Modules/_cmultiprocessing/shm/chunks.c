@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "shm/chunks.h" // the contract
 
-#include "shm/reclaim.h"   // when memory is short
+#include "shm/reclaim.h" // when memory is short
 
 #include <pthread.h> // the private lock
 #include <stdlib.h>  // realloc
@@ -24,7 +24,7 @@ static uint32_t class_of(uint64_t bytes)
 {
     uint32_t class = 0;
     while (mp_slab_chunk_size(class) < bytes)
-        class++;
+        class ++;
     return class;
 }
 
@@ -325,9 +325,9 @@ static bool take_warm(uint64_t *entry, uint64_t length, uint32_t type, uint64_t 
     if (!is_run(found, length))
         return false;
     uint64_t state = mp_load_acquire64(&chunk->state);
-    bool taken = mp_state_type(state) == MP_TYPE_WARM &&
-                 mp_cas64(&chunk->state, &state,
-                          MP_STATE(mp_self(), mp_state_generation(state) + 1, type));
+    bool taken =
+        mp_state_type(state) == MP_TYPE_WARM &&
+        mp_cas64(&chunk->state, &state, MP_STATE(mp_self(), mp_state_generation(state) + 1, type));
     (void)mp_cas64(entry, &found, 0);
     if (taken) {
         (void)mp_fetch_add64(&mp_family_shm()->warm_bytes, (uint64_t)0 - length * MP_UNIT);
@@ -517,7 +517,7 @@ static void trim_class_locked(struct size_class *sizes, uint32_t class)
 void mp_chunks_trim(void)
 {
     pthread_mutex_lock(&private.lock);
-    for (uint32_t class = 0; class < CLASSES; class++)
+    for (uint32_t class = 0; class < CLASSES; class ++)
         trim_class_locked(&private.classes[class], class);
     pthread_mutex_unlock(&private.lock);
 }
@@ -525,7 +525,7 @@ void mp_chunks_trim(void)
 void mp_chunks_leave(void)
 {
     pthread_mutex_lock(&private.lock);
-    for (uint32_t class = 0; class < CLASSES; class++) {
+    for (uint32_t class = 0; class < CLASSES; class ++) {
         struct size_class *sizes = &private.classes[class];
         for (size_t i = 0; i < sizes->slab_count; i++) {
             mp_store_release64(&mp_unit_at(sizes->slabs[i])->word,

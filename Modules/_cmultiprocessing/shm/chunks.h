@@ -21,7 +21,7 @@
 #include "shm/heap.h"   // struct mp_refusal
 
 #define MP_STATE(owner, generation, type)                                                          \
-    ((uint64_t)(owner) << 32 | ((uint64_t)(generation) & 0xffffffU) << 8 | (uint64_t)(type))
+ ((uint64_t)(owner) << 32 | ((uint64_t)(generation)&0xffffffU) << 8 | (uint64_t)(type))
 
 static inline mp_owner mp_state_owner(uint64_t state)
 {

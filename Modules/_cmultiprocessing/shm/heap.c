@@ -142,8 +142,8 @@ static mp_status take_locked(uint64_t length, uint64_t word, void (*prepare)(uin
     return MP_OK;
 }
 
-mp_status mp_run_take(uint64_t length, uint32_t kind, uint32_t class, void (*prepare)(uint64_t unit),
-                      uint64_t *unit, struct mp_refusal *refusal)
+mp_status mp_run_take(uint64_t length, uint32_t kind, uint32_t class,
+                      void (*prepare)(uint64_t unit), uint64_t *unit, struct mp_refusal *refusal)
 {
     struct mp_family_shm *family = mp_family_shm();
     if (length > family->units)

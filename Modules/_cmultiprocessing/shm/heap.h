@@ -17,7 +17,7 @@ struct mp_refusal {
 };
 
 #define MP_UNIT_WORD(owner, kind, class)                                                           \
-    ((uint64_t)(owner) << 32 | (uint64_t)(kind) << 24 | (uint64_t)(class) << 16)
+ ((uint64_t)(owner) << 32 | (uint64_t)(kind) << 24 | (uint64_t)(class) << 16)
 
 static inline mp_owner mp_unit_owner(uint64_t word)
 {
@@ -53,8 +53,8 @@ static inline uint64_t mp_unit_of(uint64_t offset)
 /* A run of `length` units of this kind and class, owned by this process; its pages are holes, or
  * hold anything. `prepare` (may be NULL) is called before the run is visible to walkers.
  * MP_NO_MEMORY (and *refusal), MP_NO_SPACE. */
-mp_status mp_run_take(uint64_t length, uint32_t kind, uint32_t class, void (*prepare)(uint64_t unit),
-                      uint64_t *unit, struct mp_refusal *refusal);
+mp_status mp_run_take(uint64_t length, uint32_t kind, uint32_t class,
+                      void (*prepare)(uint64_t unit), uint64_t *unit, struct mp_refusal *refusal);
 
 /* Give the pages and the run back. The caller is its owner. */
 void mp_run_release(uint64_t unit);

@@ -15,10 +15,10 @@
 
 #include "core/base.h" // fixed-width integers, static_assert
 
-#define MP_MAGIC UINT64_C(0x31676e6973736563) // "cessing1"
+#define MP_MAGIC          UINT64_C(0x31676e6973736563) // "cessing1"
 #define MP_LAYOUT_VERSION 1
 
-#define MP_UNIT UINT64_C(4096)
+#define MP_UNIT          UINT64_C(4096)
 #define MP_PROCESS_SLOTS 32768U
 #define MP_SLEEPER_SLOTS 32768U
 
@@ -29,11 +29,11 @@
  * kernel holds its lock (os.h, liveness). */
 typedef uint32_t mp_owner;
 
-#define MP_SLOT_BITS 15
-#define MP_SLOT_MASK 0x7fffU
+#define MP_SLOT_BITS  15
+#define MP_SLOT_MASK  0x7fffU
 #define MP_OWNER_MASK 0x7fffffffU
-#define MP_WAITERS 0x80000000U
-#define MP_NOBODY ((mp_owner)0)
+#define MP_WAITERS    0x80000000U
+#define MP_NOBODY     ((mp_owner)0)
 /* Slot 0 is never a process: a lock left locked by an orderly exit, a chunk without an owner. */
 #define MP_DISOWNED ((mp_owner)(1U << MP_SLOT_BITS))
 
@@ -50,8 +50,8 @@ struct mp_mutex_shm {
 
 /* ---- processes ---- */
 
-#define MP_CHAIN 4
-#define MP_LINKS_PENDING 0xffffU  // being filled in: may know anything
+#define MP_CHAIN          4
+#define MP_LINKS_PENDING  0xffffU // being filled in: may know anything
 #define MP_LINKS_OVERFLOW 0xfffeU // all count, and everything older than the last one
 
 /* Written by the process that holds the kernel's lock on byte `slot`, or, before the child runs, by
@@ -93,8 +93,8 @@ struct mp_unit_shm {
 
 enum mp_unit_kind {
     MP_UNIT_FREE = 0,
-    MP_UNIT_SLAB = 1, // chunks of one size class; `owner` allocates from it
-    MP_UNIT_RUN = 2,  // one chunk of `length` units; `owner` is who took or releases it
+    MP_UNIT_SLAB = 1,   // chunks of one size class; `owner` allocates from it
+    MP_UNIT_RUN = 2,    // one chunk of `length` units; `owner` is who took or releases it
     MP_UNIT_INSIDE = 3, // of a slab: `length` units after the slab's first
 };
 
@@ -115,7 +115,7 @@ enum mp_type {
     MP_TYPE_PIN,       // struct mp_reference_shm: a pickle on its way
     MP_TYPE_MESSAGE,   // payload of a large record (ring.h)
     MP_TYPE_RING_CHUNK,
-    MP_TYPE_WARM,      // a released run whose pages are kept; its state is taken by CAS
+    MP_TYPE_WARM, // a released run whose pages are kept; its state is taken by CAS
     MP_TYPE_FIRST_OBJECT = 16,
     MP_TYPE_LOCK = MP_TYPE_FIRST_OBJECT,
     MP_TYPE_SEMAPHORE,
@@ -135,7 +135,7 @@ struct mp_reference_shm {
 
 /* ---- the family ---- */
 
-#define MP_WARM_BINS 24
+#define MP_WARM_BINS  24
 #define MP_WARM_DEPTH 6
 
 struct mp_family_shm {
@@ -145,7 +145,8 @@ struct mp_family_shm {
     uint64_t size;   // of the file; never changes
     uint64_t units;  // number of unit descriptors; never changes
     uint64_t heap;   // offset of unit 0; never changes
-    uint64_t memory_limit; // bytes the family may use (CMULTIPROCESSING_MEMORY_LIMIT); never changes
+    uint64_t
+        memory_limit; // bytes the family may use (CMULTIPROCESSING_MEMORY_LIMIT); never changes
 
     /* Raised by fetch_add for each process started. Read where an object is made and retired. */
     uint32_t serial;
@@ -160,15 +161,15 @@ struct mp_family_shm {
     uint64_t rover;      // where the next search begins; under heap_mutex, a hint
     uint64_t free_units; // below the frontier; atomic, a hint
     uint64_t used_units; // atomic, a hint; for statistics
-    uint64_t granted;    // bytes that may still be touched before the limits are asked again; a hint
+    uint64_t granted; // bytes that may still be touched before the limits are asked again; a hint
     uint64_t reserved3[2];
 
     struct mp_mutex_shm reclaim_mutex; // one collector at a time
-    uint32_t orphan_slabs; // slabs without an owner, a hint
-    uint64_t retired;      // objects retired since the last collection; atomic, a hint
-    uint64_t retired_units; // their large memory, in units; atomic, a hint
-    uint64_t collections;  // statistics
-    uint64_t warm_bytes;   // kept in warm runs; atomic, a hint
+    uint32_t orphan_slabs;             // slabs without an owner, a hint
+    uint64_t retired;                  // objects retired since the last collection; atomic, a hint
+    uint64_t retired_units;            // their large memory, in units; atomic, a hint
+    uint64_t collections;              // statistics
+    uint64_t warm_bytes;               // kept in warm runs; atomic, a hint
     uint64_t reserved4[3];
 
     /* Hints to chunks of type MP_TYPE_WARM by size; an entry may be stale. */
@@ -176,7 +177,8 @@ struct mp_family_shm {
 };
 
 #define MP_PROCESSES_AT MP_UNIT
-#define MP_SLEEPERS_AT (MP_PROCESSES_AT + MP_PROCESS_SLOTS * (uint64_t)sizeof(struct mp_process_shm))
+#define MP_SLEEPERS_AT                                                                             \
+ (MP_PROCESSES_AT + MP_PROCESS_SLOTS * (uint64_t)sizeof(struct mp_process_shm))
 #define MP_UNITS_AT (MP_SLEEPERS_AT + MP_SLEEPER_SLOTS * (uint64_t)sizeof(struct mp_sleeper_shm))
 
 static_assert(sizeof(struct mp_mutex_shm) == 4, "ABI");
@@ -193,7 +195,7 @@ static_assert(sizeof(struct mp_family_shm) <= MP_UNIT, "ABI");
 
 /* Two builds that disagree about the layout refuse each other. */
 #define MP_FORMAT                                                                                  \
-    ((uint64_t)MP_LAYOUT_VERSION | (uint64_t)sizeof(struct mp_family_shm) << 16 |                  \
-     (uint64_t)MP_TYPE_LIMIT << 32 | MP_UNIT << 40)
+ ((uint64_t)MP_LAYOUT_VERSION | (uint64_t)sizeof(struct mp_family_shm) << 16 |                     \
+  (uint64_t)MP_TYPE_LIMIT << 32 | MP_UNIT << 40)
 
 #endif

@@ -6,7 +6,7 @@
 #include "shm/reclaim.h"   // collections
 
 /* Bit 31 of the birth half of `life`: the object was pickled, so anybody may hold it. */
-#define PICKLED UINT64_C(0x80000000)
+#define PICKLED    UINT64_C(0x80000000)
 #define BIRTH_MASK UINT64_C(0x7fffffff)
 
 /* Births keep 31 bits of the serial; the missing top bit is the current serial's. */
@@ -38,8 +38,8 @@ mp_status mp_object_create(uint32_t type, uint64_t size, mp_handle *handle)
 
 /* A chunk that says that somebody holds the object. The object must not go away before it is there:
  * the caller holds it already, or looks at the object again afterwards. */
-static mp_status take_reference(uint32_t type, uint64_t object, uint32_t generation, mp_owner target,
-                                uint64_t *offset)
+static mp_status take_reference(uint32_t type, uint64_t object, uint32_t generation,
+                                mp_owner target, uint64_t *offset)
 {
     mp_status status = mp_chunk_take(type, sizeof(struct mp_reference_shm), offset);
     if (status != MP_OK)
@@ -80,8 +80,8 @@ static bool pin_stands(const mp_object_ticket *ticket, uint64_t *state)
     *state = mp_load_acquire64(&mp_chunk_at(ticket->pin)->state);
     const struct mp_reference_shm *pin = mp_chunk_payload(ticket->pin);
     return mp_state_type(*state) == MP_TYPE_PIN &&
-           mp_state_generation(*state) == ticket->pin_generation &&
-           pin->object == ticket->offset && pin->generation == ticket->generation;
+           mp_state_generation(*state) == ticket->pin_generation && pin->object == ticket->offset &&
+           pin->generation == ticket->generation;
 }
 
 static bool is_retired(uint64_t state)
@@ -169,12 +169,10 @@ void mp_object_retire(uint64_t offset, uint64_t state)
     struct mp_chunk_shm *chunk = mp_chunk_at(offset);
     mp_object_touch_retired(offset, mp_state_generation(state));
     // From here on the object lives by references, pins and heirs alone. SYNC: reference
-    uint64_t retired =
-        MP_STATE(MP_DISOWNED, mp_state_generation(state), mp_state_type(state));
+    uint64_t retired = MP_STATE(MP_DISOWNED, mp_state_generation(state), mp_state_type(state));
     if (mp_cas64(&chunk->state, &state, retired)) {
         (void)mp_fetch_add64(&mp_family_shm()->retired, 1);
-        (void)mp_fetch_add64(&mp_family_shm()->retired_units,
-                             mp_chunk_capacity(offset) / MP_UNIT);
+        (void)mp_fetch_add64(&mp_family_shm()->retired_units, mp_chunk_capacity(offset) / MP_UNIT);
     }
 }
 

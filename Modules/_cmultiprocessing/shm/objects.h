@@ -19,8 +19,8 @@
 
 /* One per Python object; private memory. */
 typedef struct mp_handle {
-    uint64_t offset;     // of the chunk
-    uint64_t reference;  // offset of our MP_TYPE_REFERENCE chunk; 0: we made the object
+    uint64_t offset;    // of the chunk
+    uint64_t reference; // offset of our MP_TYPE_REFERENCE chunk; 0: we made the object
     uint32_t generation;
     uint32_t type;
     mp_owner holder; // the process that made this handle; another one inherited it by fork
@@ -28,7 +28,7 @@ typedef struct mp_handle {
 
 /* What travels in a pickle. */
 typedef struct mp_object_ticket {
-    uint64_t family;     // first half of the family's id
+    uint64_t family; // first half of the family's id
     uint64_t offset;
     uint32_t generation;
     uint32_t pin_generation;

@@ -10,11 +10,13 @@
 
 enum { RETIRED_LIMIT = 64, RETIRED_UNITS_LIMIT = 256, REST_FACTOR = 50, DEATH_WEIGHT = 4 };
 
+#define LONGEST_REST (UINT64_C(200) * MP_MILLISECOND)
+
 static const struct mp_type_ops *type_ops[256]; // written before the first object, then constant
 
 /* This process's last collection; written under reclaim_mutex, read by any thread: atomic. */
 static struct {
-    uint64_t end, took;  // nanoseconds
+    uint64_t end, took; // nanoseconds
     uint64_t survivors; // retired objects that it had to leave
 } last;
 
@@ -311,7 +313,9 @@ void mp_reclaim_maybe(void)
         mp_load_relaxed64(&family->retired_units) < RETIRED_UNITS_LIMIT)
         return;
     uint64_t rested = (uint64_t)mp_clock_now() - mp_load_relaxed64(&last.end);
-    if (rested >= mp_load_relaxed64(&last.took) * REST_FACTOR)
+    uint64_t rest = mp_load_relaxed64(&last.took) * REST_FACTOR;
+    // On a busy machine a collection may take long without working long.
+    if (rested >= (rest < LONGEST_REST ? rest : LONGEST_REST))
         (void)mp_reclaim_now();
 }
 
