@@ -26,7 +26,8 @@ text { font: 13px system-ui, "DejaVu Sans", Arial, sans-serif; fill: #24292f }
 .title { font-size: 19px; font-weight: 600 } .note, .tick { font-size: 11.5px; fill: #6e7781 }
 .section { font-weight: 600; fill: #57606a } .value { font-weight: 600 } .peer { font-size: 11px; fill: #6e7781 }
 .grid { stroke: #e4e8ec } .one { stroke: #8c959f } .spread { stroke: #1b3a57; stroke-width: 1.5 }
-.bar { fill: #3a86c8 } .short { fill: #e08a3c } .slow { fill: #cf4a4a } .plain { fill: #8fb8dc } .peerbar { fill: #c3cad1 }
+.bar { fill: #3a86c8 } .short { fill: #e08a3c } .slow { fill: #cf4a4a } .plain { fill: #8fb8dc }
+.peerbar { fill: #c3cad1 }
 .goal { stroke: #1f2328; stroke-width: 2.5 } .limit { fill: #ffffff; stroke: #1f2328; stroke-width: 1.3 }
 """
 
@@ -61,6 +62,7 @@ def svg(machine: dict[str, str], plan: Plan, results: list[CaseResult]) -> str:
     numbers = [ratio for row in rows for ratio in row.ratios()]
     numbers += [ratio for row in rows for peer in row.peers for ratio in row.ratios(peer)]
     numbers += [row.case.goal for row in rows if row.case.goal is not None]
+    numbers += [number for row in rows if (number := _prototype(row)) is not None]
     axis = _Axis(numbers)
     body: list[str] = []
     y, section = float(TOP), ""
@@ -127,6 +129,12 @@ def _grid(axis: _Axis, bottom: float) -> list[str]:
     return lines
 
 
+def _prototype(row: CaseResult) -> float | None:
+    """What the prototype reached; the smaller number where a range is given."""
+    number = re.match(r"[\d.]+", row.case.limit)
+    return float(number[0]) if number else None
+
+
 def _row(row: CaseResult, axis: _Axis, y: float) -> list[str]:
     ratios = row.ratios()
     ratio, goal, middle = median(ratios), row.case.goal, y + ROW / 2 - 2
@@ -144,9 +152,9 @@ def _row(row: CaseResult, axis: _Axis, y: float) -> list[str]:
     if goal is not None:
         parts.append(_line(axis.at(goal), y, axis.at(goal), y + ROW - 4, "goal"))
         right = max(right, axis.at(goal))
-    number = re.match(r"[\d.]+", row.case.limit)
-    if number:
-        x = axis.at(float(number[0]))
+    prototype = _prototype(row)
+    if prototype is not None:
+        x = axis.at(prototype)
         parts.append(f'<path d="M{x:.1f} {middle - 5} l5 5 l-5 5 l-5 -5z" class="limit"/>')
         right = max(right, x + 5)
     return [*parts, _text(right + 8, middle + 4.5, write_ratio(ratio), "value")]

@@ -97,14 +97,16 @@ def _idle(make: str, per_object: float | None) -> Callable[[Any, int], list[Find
         except OSError as error:
             print(f"{make}: stopped at {len(kept)}: {error}")
         made = len(kept) - 1
-        # Without a free descriptor not even /proc can be read.
-        used = DESCRIPTORS - descriptors if made < number else _descriptors() - descriptors
-        grown = 0 if made < number else _status("self", "VmRSS") - resident
+        try:
+            used = _descriptors() - descriptors
+        except OSError:  # not one is left to read /proc with
+            used = DESCRIPTORS - descriptors
         findings = [
             Finding("made", made, at_least=number),
             Finding("descriptors", used, at_most=DESCRIPTORS - descriptors),
         ]
         if made == number:
+            grown = _status("self", "VmRSS") - resident
             findings.append(Finding("resident, each", grown / made, "B", at_most=per_object))
         return findings
 

@@ -22,7 +22,8 @@ Result = CaseResult | CheckResult
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure cmultiprocessing against the standard library's multiprocessing."
+        prog="python -m benchmarks",
+        description="Measure cmultiprocessing against the standard library's multiprocessing.",
     )
     parser.add_argument("--match", action="append", metavar="PATTERN",
                         help="only what matches this regular expression by name, title or section; may be repeated")

@@ -132,7 +132,8 @@ def test_a_missed_goal_is_named() -> None:
     assert _report.case_lines(measured, PLAN)[0].endswith("BELOW")
     assert _report.shortfalls([measured]) == ["A title"]
     check = Check("name", "A check", "A section", lambda mp, n: [], 1, 1)
-    over = CheckResult(check, "not measured: why", [Finding("grown", 3, "%", at_most=2), Finding("made", 5, at_least=5)])
+    findings = [Finding("grown", 3, "%", at_most=2), Finding("made", 5, at_least=5)]
+    over = CheckResult(check, "not measured: why", findings)
     assert _report.shortfalls([over]) == ["A check: grown"]
     assert _report.failures([over]) == []
 
