@@ -89,7 +89,7 @@ def extensions() -> list[Extension]:
     found = [extension("_cmultiprocessing", core, [CORE], [])]
     if enabled("CMP_BUILD_TESTING"):
         testing = files(TESTING, ".c")
-        if testing:
+        if (TESTING / "module.c").exists():
             below_python = [source for source in core if Path(source).parent != CORE / "py"]
             found.append(
                 extension(
@@ -97,7 +97,7 @@ def extensions() -> list[Extension]:
                 )
             )
         else:
-            print(f"CMP_BUILD_TESTING: no sources in {TESTING}, nothing to build", file=sys.stderr)
+            print(f"CMP_BUILD_TESTING: there is no {TESTING}/module.c, nothing to build", file=sys.stderr)
     return found
 
 
