@@ -282,20 +282,26 @@ def count_with(job: Job, corpus: Corpus, progress: Progress) -> Outcome:
             tasks.put(task)
         for _ in workers:
             tasks.put(None)
-        collector.collect(results, workers)
-        for worker in workers:
-            worker.join()
+        if collector.collect(results, workers):
+            for worker in workers:
+                worker.join()
     finally:
-        # After an ordinary end nobody is left; after Ctrl-C or a stall this ends the rest.
-        for worker in started:
-            if worker.is_alive():
-                worker.terminate()
-        for worker in started:
-            worker.join()
+        _end(started)  # after an ordinary end nobody is left; after Ctrl-C or a stall, whoever is
         for channel in (tasks, results):
             channel.close()
             channel.cancel_join_thread()  # nobody is left to read what is still in it
     return collector.outcome(time.perf_counter() - began)
+
+
+def _end(workers: Sequence[Any]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.terminate()
+    for worker in workers:
+        worker.join(timeout=2)
+        if worker.is_alive():  # stopped, perhaps: then only this reaches it
+            worker.kill()
+            worker.join()
 
 
 def _work(number: int, tasks: Any, results: Any, whole_files: bool) -> None:
@@ -331,10 +337,14 @@ class _Collector:
         self._part: dict[int, dict[str, int]] = {}  # worker -> what has arrived of it
         self._left: set[int] = set()  # workers that said good-bye
 
-    def collect(self, results: Any, workers: Sequence[Any]) -> None:
-        """Take messages until every worker has left or is dead and nothing is under way."""
+    def collect(self, results: Any, workers: Sequence[Any]) -> bool:
+        """Take messages until every worker has left or is dead and nothing is under way.
+
+        Returns:
+            False if workers were given up that are still alive.
+        """
         get, part, left = results.get, self._part, self._left
-        nobody_is_left, quiet = False, 0.0
+        nobody_is_left, gave_up, quiet = False, False, 0.0
         while len(left) < len(workers):
             try:
                 worker, word, number = get(timeout=LOOK_AT_WORKERS)
@@ -346,6 +356,7 @@ class _Collector:
                 quiet += LOOK_AT_WORKERS
                 if quiet > GIVE_UP and self._deaths(workers):
                     self._complaints.append(f"nothing came for {GIVE_UP:.0f} s after that: gave up")
+                    gave_up = True
                     break
                 continue
             quiet = 0.0
@@ -354,6 +365,7 @@ class _Collector:
             else:
                 self._note(worker, word, number)
         self._complaints[:0] = self._deaths(workers)
+        return not gave_up
 
     def outcome(self, seconds: float) -> Outcome:
         """What was counted, and what was not."""
