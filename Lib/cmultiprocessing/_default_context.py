@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: PSF-2.0
+"""The default context for modules below context.py, which fills these hooks when it is imported."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["get_context", "force_start_method"]
+
+_get: Callable[[], Any] | None = None
+_force: Callable[[str], None] | None = None
+
+
+def get_context() -> Any:
+    """The context that module-level functions use: the one of the chosen, else of the default start method."""
+    assert _get is not None, "context.py fills this when the package is imported"
+    return _get()
+
+
+def force_start_method(method: str) -> None:
+    """Make `method` the start method, whatever was chosen before: a child goes on with its parent's method."""
+    assert _force is not None, "context.py fills this when the package is imported"
+    _force(method)
+
+
+def install(get: Callable[[], Any], force: Callable[[str], None]) -> None:
+    """Called once by context.py."""
+    global _get, _force
+    _get, _force = get, force

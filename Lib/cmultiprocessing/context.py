@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: PSF-2.0
+"""Contexts: the whole API with one start method each. The one place that joins all modules.
+
+Modules are imported when their first object is made: `import cmultiprocessing` is to cost next to nothing.
+"""
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from . import _default_context as _hooks
+from . import _spawning, process
+from ._errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+from ._spawning import _tls, assert_spawning, get_spawning_popen, set_spawning_popen
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .queues import JoinableQueue, Queue, SimpleQueue
+    from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+
+__all__: list[str] = []
+
+
+class BaseContext:
+    """The API of the package, bound to a start method.
+
+    Source: multiprocessing documentation, 'Contexts and start methods'.
+    """
+
+    ProcessError = ProcessError
+    BufferTooShort = BufferTooShort
+    TimeoutError = TimeoutError
+    AuthenticationError = AuthenticationError
+
+    current_process = staticmethod(process.current_process)
+    parent_process = staticmethod(process.parent_process)
+    active_children = staticmethod(process.active_children)
+
+    _name: str
+    Process: type[process.BaseProcess]
+
+    def cpu_count(self) -> int:
+        """The number of CPUs of the machine, which may be more than this process may use.
+
+        Raises:
+            NotImplementedError: the system does not say.
+        """
+        count = os.cpu_count()
+        if count is None:
+            raise NotImplementedError("cannot determine number of cpus")
+        return count
+
+    def Manager(self) -> Any:
+        """A started SyncManager."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
+        """Two connected ends; not duplex: the first only receives, the second only sends."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
+
+    def Lock(self, *, robust: bool = True) -> Lock:
+        """A lock. robust=False: it stays locked when its owner is killed."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context()) if robust else Lock(ctx=self.get_context(), robust=False)
+
+    def RLock(self) -> RLock:
+        """A lock that its owner may acquire again."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Condition(self, lock: Any = None) -> Condition:
+        """A condition variable. lock: a Lock or RLock; None makes an RLock."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value: int = 1, *, robust: bool = False) -> Semaphore:
+        """A semaphore. robust=True: what killed processes hold comes back."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context(), **({"robust": True} if robust else {}))
+
+    def BoundedSemaphore(self, value: int = 1, *, robust: bool = False) -> BoundedSemaphore:
+        """A semaphore that is never released above its first value."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context(), **({"robust": True} if robust else {}))
+
+    def Event(self) -> Event:
+        """A flag to wait for."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> Barrier:
+        """A place where `parties` processes meet. action: called by one of them; timeout: default of wait(), seconds."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize: int = 0) -> Queue:
+        """A queue. maxsize: the number of items that fit; 0: bounded by memory only."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> JoinableQueue:
+        """A queue with task_done() and join()."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> SimpleQueue:
+        """A queue with put(), get(), empty() only."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> Any:
+        """A pool of worker processes."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """A ctypes object in shared memory, without a lock."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
+        """A ctypes array in shared memory, without a lock."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """A ctypes object in shared memory. lock: True makes an RLock, False none, else the lock to use."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
+        """A ctypes array in shared memory. lock: True makes an RLock, False none, else the lock to use."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def freeze_support(self) -> None:
+        """In a child of a frozen program: be that child. Else nothing."""
+        if getattr(sys, "frozen", False):
+            from .spawn import freeze_support
+
+            freeze_support()
+
+    def get_logger(self) -> Any:
+        """The logger of the package."""
+        from .util import get_logger
+
+        return get_logger()
+
+    def log_to_stderr(self, level: int | str | None = None) -> Any:
+        """Have the package's logger print to stderr; level: from here on."""
+        from .util import log_to_stderr
+
+        return log_to_stderr(level)
+
+    def allow_connection_pickling(self) -> None:
+        """Connections and sockets can be sent to other processes; here they always can."""
+        from . import connection  # noqa: F401  registers its reducers
+
+    def set_executable(self, executable: str | bytes | os.PathLike[str]) -> None:
+        """Choose the interpreter that spawned children run."""
+        from .spawn import set_executable
+
+        set_executable(executable)
+
+    def set_forkserver_preload(self, module_names: list[str]) -> None:
+        """Have the fork server import modules when it starts. Raises TypeError if it is not a list of strings."""
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names)
+
+    def get_context(self, method: str | None = None) -> Any:
+        """The context of a start method; None for this one.
+
+        Raises:
+            ValueError: there is no such method.
+        """
+        if method is None:
+            return self
+        try:
+            context = _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f"cannot find context for {method!r}") from None
+        context._check_available()
+        return context
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:
+        """The start method's name."""
+        return self._name
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """A context has one start method for good. Raises ValueError; the package's default can be set."""
+        raise ValueError("cannot set start method of concrete context")
+
+    @property
+    def reducer(self) -> Any:
+        """What pickles for other processes: the module `reduction`, or what replaces it."""
+        return _reducer()
+
+    @reducer.setter
+    def reducer(self, reduction: Any) -> None:
+        globals()["reduction"] = reduction
+
+    def _check_available(self) -> None:
+        """Raises ValueError where the system does not have the start method."""
+
+
+class Process(process.BaseProcess):
+    """A process of the default start method."""
+
+    _start_method: str | None = None
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Any:
+        return _default_context.get_context().Process._Popen(process_obj)
+
+
+class DefaultContext(BaseContext):
+    """The package itself: the context whose start method can be chosen, once."""
+
+    Process = Process
+
+    def __init__(self, context: BaseContext) -> None:
+        self._default_context = context
+        self._actual_context: BaseContext | None = None
+
+    def get_context(self, method: str | None = None) -> Any:
+        """The context of a start method; None for the chosen one, which is settled by asking."""
+        if method is not None:
+            return super().get_context(method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Choose the start method.
+
+        Args:
+            method: 'fork', 'spawn' or 'forkserver'. With force, None goes back to "not chosen yet".
+            force: even if it was chosen before.
+        Raises:
+            RuntimeError: it was chosen before.
+            ValueError: there is no such method.
+        """
+        if self._actual_context is not None and not force:
+            raise RuntimeError("context has already been set")
+        if method is None and force:
+            self._actual_context = None
+        else:
+            self._actual_context = self.get_context(method)
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:
+        """The chosen start method.
+
+        Args:
+            allow_none: give None where none was chosen, instead of settling for the default.
+        """
+        if self._actual_context is None and allow_none:
+            return None
+        return self.get_context()._name  # type: ignore[no-any-return]
+
+    def get_all_start_methods(self) -> list[str]:
+        """The start methods of this system, the default first."""
+        default = self._default_context._name
+        return [default, *(name for name in ("fork", "spawn", "forkserver") if name != default)]
+
+
+class ForkProcess(process.BaseProcess):
+    """A process started by fork: it goes on with a copy of all that its parent has."""
+
+    _start_method = "fork"
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Any:
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(process.BaseProcess):
+    """A process that begins as a fresh interpreter."""
+
+    _start_method = "spawn"
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Any:
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        """It was not forked: nothing is inherited."""
+
+
+class ForkServerProcess(process.BaseProcess):
+    """A process forked from the fork server, which has no threads and little memory."""
+
+    _start_method = "forkserver"
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Any:
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class ForkContext(BaseContext):
+    """Start method fork."""
+
+    _name = "fork"
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext):
+    """Start method spawn."""
+
+    _name = "spawn"
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext):
+    """Start method forkserver."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess
+
+
+_concrete_contexts: dict[str, BaseContext] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+# As in the interpreter's own library: fork while that was the default there.
+_default_context = DefaultContext(_concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"])
+
+
+def _force_start_method(method: str) -> None:
+    """Set the start method, whatever was chosen before."""
+    _default_context._actual_context = _concrete_contexts[method]
+
+
+def _lend_descriptor(fd: int) -> Any:
+    """What reduction.DupFd gives when no process is being started."""
+    from .resource_sharer import DupFd
+
+    return DupFd(fd)
+
+
+def _reducer() -> Any:
+    """The module reduction, unless a program put something else in its place."""
+    if "reduction" not in globals():
+        from . import reduction
+
+        globals()["reduction"] = reduction
+    return globals()["reduction"]
+
+
+def __getattr__(name: str) -> Any:
+    """`context.reduction`, imported when asked for."""
+    if name == "reduction":
+        return _reducer()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_hooks.install(_default_context.get_context, _force_start_method)
+_spawning.lend_descriptor = _lend_descriptor

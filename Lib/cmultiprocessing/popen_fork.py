@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: PSF-2.0
+"""Start a process with fork, and follow any child of this process to its end."""
+from __future__ import annotations
+
+import _thread
+import atexit
+import os
+import select
+import signal
+import sys
+from typing import Any, NoReturn
+
+from . import _cmultiprocessing, _leash, process, util
+
+__all__ = ["Popen"]
+
+# Where somebody else took the exit status, nobody can know it. asyncio and the fork server say the same.
+UNKNOWN_EXIT_CODE = 255
+
+
+def _poll_milliseconds(timeout: float | None) -> float | None:
+    """A timeout in seconds for select.poll; rounded up by poll itself, and never beyond what it takes."""
+    return None if timeout is None else min(max(0.0, timeout) * 1000, 2**31 - 1)
+
+
+class Popen:
+    """A child of this process, started with fork.
+
+    The sentinel is a pidfd: ready exactly when the child can be reaped, and not kept busy by whoever the child started.
+    """
+
+    method = "fork"
+    pid: int
+    sentinel: int
+
+    def __init__(self, process_obj: process.BaseProcess) -> None:
+        util._flush_std_streams()
+        self.returncode: int | None = None
+        self.finalizer: util.Finalize | None = None
+        self._reap_lock = _thread.RLock()
+        self._reaping = False
+        self._leash_end = -1
+        self._launch(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """The number that a descriptor of the start arguments has in the child: the same, it is inherited."""
+        return fd
+
+    # Life.
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, None while the process runs. Reaps it.
+
+        Args:
+            flag: os.WNOHANG, or 0 to wait for the end.
+        """
+        if self.returncode is None:
+            if not flag:
+                self._await_sentinel(None)
+            # One thread reaps, the others wait for that moment: nobody sees "ended" without the exit code.
+            with self._reap_lock:
+                # A signal handler that comes here while its thread reaps has to wait for its next chance.
+                if self.returncode is None and not self._reaping:
+                    self._reaping = True
+                    try:
+                        self._reap()
+                    finally:
+                        self._reaping = False
+        return self.returncode
+
+    def _reap(self) -> None:
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            util.sub_warning("exit status of process %s was taken by somebody else", self.pid)
+            self._ended(UNKNOWN_EXIT_CODE)
+            return
+        if pid == self.pid:
+            self._ended(os.waitstatus_to_exitcode(status))
+
+    def _ended(self, returncode: int) -> None:
+        """Note the end, and give back what only a living child needs."""
+        self.returncode = returncode
+        _leash.drop(self._leash_end)
+        _cmultiprocessing.child_reaped()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end.
+
+        Args:
+            timeout: seconds; None for ever.
+        Returns:
+            The exit code, None where it still runs.
+        """
+        if self.returncode is None and (timeout is None or timeout > 0) and not self._await_sentinel(timeout):
+            return None
+        return self.poll()
+
+    def _await_sentinel(self, timeout: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self.sentinel, select.POLLIN)
+        return bool(poll.poll(_poll_milliseconds(timeout)))
+
+    def _send_signal(self, number: int) -> None:
+        """Send a signal, unless the process was reaped: its id may be another's by now."""
+        if self.poll() is None:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass  # it ended just now
+            except OSError:
+                if self.wait(timeout=0.1) is None:
+                    raise
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close the sentinel."""
+        if self.finalizer is not None:
+            self.finalizer()
+
+    # Start.
+
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        _cmultiprocessing.family_start()
+        leash_end, self._leash_end = _leash.new()
+        try:
+            self.pid = os.fork()  # by this name: debuggers and gevent replace it
+        except BaseException:
+            os.close(leash_end)
+            _leash.drop(self._leash_end)
+            raise
+        if self.pid == 0:
+            self._be_the_child(process_obj, leash_end)
+        os.close(leash_end)
+        self._watch(open_sentinel(self.pid))
+
+    def _watch(self, sentinel: int) -> None:
+        """Follow the child through a descriptor that is closed together with this object."""
+        self.sentinel = sentinel
+        self.finalizer = util.Finalize(self, os.close, (sentinel,))
+
+    def _be_the_child(self, process_obj: process.BaseProcess, leash_end: int) -> NoReturn:
+        try:
+            if process_obj._needs_leash():
+                _leash.arm(leash_end)
+            # What the parent registered is the parent's to run.
+            atexit._clear()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        process.run_child(process_obj, leash_end)
+
+
+def open_sentinel(pid: int) -> int:
+    """A descriptor that gets ready when the child `pid`, which nobody has reaped, ends."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        # SIGCHLD is ignored and the child has ended: it is gone. A pipe without a writer is ready at once.
+        read_end, write_end = os.pipe()
+        os.close(write_end)
+        return read_end
+
+
+def _forget_children() -> None:
+    """A forked process has no children, however it was forked: at its exit it must not end its siblings."""
+    process._children = set()
+
+
+os.register_at_fork(after_in_child=_forget_children)

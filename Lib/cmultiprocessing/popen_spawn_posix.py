@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: PSF-2.0
+"""Start a process in a fresh interpreter."""
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import _cmultiprocessing, _leash, _spawning, popen_fork, process, reduction, resource_tracker, spawn
+from ._interpreter import spawnv_passfds
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor that the child inherits under the same number."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        """The descriptor, now the caller's."""
+        return self.fd
+
+
+def write_start_data(popen: Any, process_obj: process.BaseProcess, data: dict[str, Any], ticket: bytes) -> int:
+    """Pickle what a child has to know into an anonymous file.
+
+    Args:
+        popen: collects the descriptors that come up while pickling.
+        process_obj: the process.
+        data: its preparation data.
+        ticket: the child's place in the family; shared objects among the arguments live until it has taken them.
+    Returns:
+        The file, positioned at its beginning; close-on-exec.
+    Raises:
+        Exception: whatever pickling raises, with a note of what was pickled for what.
+    """
+    fd = os.memfd_create("start data")
+    _spawning.set_spawning_popen(popen)
+    try:
+        _cmultiprocessing.pin_target(ticket)
+        with open(fd, "wb", closefd=False) as file:
+            reduction.dump(data, file)
+            reduction.dump(process_obj, file)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException as error:
+        os.close(fd)
+        if isinstance(error, Exception):
+            error.add_note(
+                f"while pickling {process_obj.name!r} for start method {popen.method!r}: its target, arguments and "
+                "attributes must be picklable (functions and classes by their name in an importable module)"
+            )
+        raise
+    finally:
+        _spawning.set_spawning_popen(None)
+        _cmultiprocessing.pin_target(None)
+    return fd
+
+
+class Popen(popen_fork.Popen):
+    """A child of this process that runs an interpreter of its own."""
+
+    method = "spawn"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: process.BaseProcess) -> None:
+        self._fds: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Have the child inherit `fd`."""
+        self._fds.append(fd)
+        return fd
+
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        data = spawn.get_preparation_data(process_obj.name)
+        _cmultiprocessing.family_start()
+        lent: list[int] = []  # the child's copies: closed here whatever happens
+        try:
+            family_fd, ticket = _cmultiprocessing.family_reserve()
+            lent.append(family_fd)
+            data_fd = write_start_data(self, process_obj, data, ticket)
+            lent.append(data_fd)
+            leash_end, self._leash_end = _leash.new()
+            lent.append(leash_end)
+            tracker_fd = resource_tracker.running_fd()
+            if tracker_fd is not None:
+                self._fds.append(tracker_fd)
+            command = spawn.get_command_line(
+                tracker_fd=tracker_fd,
+                pipe_handle=data_fd,
+                family_fd=family_fd,
+                ticket=ticket.hex(),
+                leash_fd=leash_end,
+                leashed=int(process_obj._needs_leash()),
+            )
+            self.pid = spawnv_passfds(command[0], command, {*self._fds, *lent})
+            self._watch(popen_fork.open_sentinel(self.pid))
+        except BaseException:
+            _leash.drop(self._leash_end)
+            raise
+        finally:
+            for fd in lent:
+                os.close(fd)

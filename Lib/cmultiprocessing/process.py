@@ -1,0 +1,532 @@
+# SPDX-License-Identifier: PSF-2.0
+"""Process objects, the current process, and what a child does from its first to its last instruction.
+
+A child's life:
+
+    start()  ->  Popen (fork | spawn | forkserver)  ->  [child] _bootstrap()  ->  run()  ->  exit code
+                                                        leave(): finalizers, atexit, flush, family, os._exit
+
+util registers exit work and logging in `hooks`; this module does not import it, so that a child that needs neither
+does not pay for them.
+"""
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+from _weakrefset import WeakSet
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+from . import _default_context
+from ._spawning import get_spawning_popen
+
+__all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
+
+try:
+    ORIGINAL_DIR: str | None = os.path.abspath(os.getcwd())
+except OSError:
+    ORIGINAL_DIR = None  # the working directory was removed
+
+_NATIVE = f"{__name__.rpartition('.')[0]}._cmultiprocessing"
+
+#: True brings the standard library's rule back: daemonic processes may not start children.
+strict_daemons = False
+
+
+class Hooks:
+    """What util adds to the life of a process. Empty until util is imported: then there is nothing to do either."""
+
+    def after_start(self) -> None:
+        """In a new child, before its own code: forget the parent's finalizers, tell objects that they were forked."""
+
+    def at_exit(self) -> None:
+        """In a child whose run() has ended: finalizers, and the children that it started."""
+
+    def info(self, message: str, *args: object) -> None:
+        """Log at level INFO."""
+
+
+hooks = Hooks()
+
+
+class AuthenticationString(bytes):
+    """An authentication key: bytes that may be pickled for a child being started, and for nobody else."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if get_spawning_popen() is None:
+            raise TypeError("an AuthenticationString is a secret: it can be pickled only to start a process")
+        return AuthenticationString, (bytes(self),)
+
+
+def current_process() -> BaseProcess:
+    """The object of the process that this is. Source: multiprocessing documentation, 'Miscellaneous'."""
+    return _current_process
+
+
+def parent_process() -> BaseProcess | None:
+    """The object of the process that started this one, None in the main process. Since 3.8.
+
+    Source: multiprocessing documentation, 'Miscellaneous'.
+    """
+    return _parent_process
+
+
+def active_children() -> list[BaseProcess]:
+    """Children of this process that are alive. Those that have ended are reaped by the call.
+
+    Source: multiprocessing documentation, 'Miscellaneous'.
+    """
+    _cleanup()
+    return list(_children)
+
+
+def _cleanup() -> None:
+    """Reap the children that have ended."""
+    for child in list(_children):
+        popen = child._popen
+        if popen is not None and popen.poll() is not None:
+            _children.discard(child)
+
+
+class BaseProcess:
+    """A process to be started, or one that was.
+
+    Args:
+        group: always None, as for threads.
+        target: called by run() in the child; None does nothing.
+        name: its name; by default its class and its place in the tree of processes, like Process-1:2.
+        args: positional arguments of target.
+        kwargs: keyword arguments of target.
+        daemon: whether it ends with its parent; None inherits it from the current process.
+    Source: multiprocessing documentation, 'Process and exceptions'.
+    """
+
+    _start_method: str | None = None
+    _popen: Any
+    _identity: tuple[int, ...]
+    _config: dict[str, Any]
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        """Start it; what is returned has pid, sentinel, poll(), wait(), terminate() ..."""
+        raise NotImplementedError("BaseProcess has no start method: use Process of a context")
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        if group is not None:
+            raise AssertionError("group argument must be None for now")
+        creator = _current_process
+        self._identity = creator._identity + (next(_process_counter),)
+        self._config = dict(creator._config)
+        self._parent_pid: int | None = os.getpid()
+        self._parent_name: str = creator.name
+        self._popen = None
+        self._closed = False
+        self._target = target
+        self._args = tuple(args)
+        self._kwargs = dict(kwargs or {})
+        self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        if daemon is not None:
+            self.daemon = daemon
+        _dangling.add(self)
+
+    def _check_closed(self) -> None:
+        if self._closed:
+            raise ValueError("process object is closed")
+
+    def _check_started(self, method: str) -> Any:
+        """The Popen, if it is for this process to call `method`."""
+        self._check_closed()
+        if self._parent_pid != os.getpid():
+            raise AssertionError(f"can only {method} a child process: {self._name!r} was started by another process")
+        if self._popen is None:
+            raise AssertionError(f"can only {method} a started process: {self._name!r} was not started")
+        return self._popen
+
+    def run(self) -> None:
+        """What the process does; subclasses may override it. By default it calls the target."""
+        if self._target:
+            self._target(*self._args, **self._kwargs)
+
+    def start(self) -> None:
+        """Start the process. At most once per object.
+
+        Raises:
+            AssertionError: it was started before, or belongs to another process.
+            OSError: the system refuses a process, a descriptor or memory.
+            Exception: what pickling raises, where the start method needs the object pickled. No child is left then.
+        """
+        self._check_closed()
+        if self._popen is not None:
+            raise AssertionError("cannot start a process twice")
+        if self._parent_pid != os.getpid():
+            raise AssertionError("can only start a process object created by current process")
+        if strict_daemons and _current_process._config.get("daemon"):
+            raise AssertionError("daemonic processes are not allowed to have children")
+        _cleanup()
+        if self._needs_leash():
+            self._config["leashed"] = True
+        self._popen = self._Popen(self)
+        self._sentinel = self._popen.sentinel
+        # What the child does may refer to the process object itself: do not keep that cycle alive.
+        del self._target, self._args, self._kwargs
+        _children.add(self)
+
+    def _needs_leash(self) -> bool:
+        """Whether it must die when its parent dies: a daemon, and everything below a daemon."""
+        return bool(self.daemon or _current_process._config.get("leashed"))
+
+    def interrupt(self) -> None:
+        """Send SIGINT to the process. Since 3.14, here on every version."""
+        self._check_started("interrupt").interrupt()
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the process; nothing happens if it has ended."""
+        self._check_started("terminate").terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL to the process; nothing happens if it has ended. Since 3.7."""
+        self._check_started("kill").kill()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the process has ended.
+
+        Args:
+            timeout: seconds to wait at most; None waits for ever, negative is 0. `exitcode` tells which it was.
+        """
+        if self._check_started("join").wait(timeout) is not None:
+            _children.discard(self)
+
+    def is_alive(self) -> bool:
+        """Whether it was started and has not ended. One that has ended is reaped."""
+        self._check_closed()
+        if self is _current_process:
+            return True
+        if self._parent_pid != os.getpid():
+            raise AssertionError("can only test a child process")
+        if self._popen is None:
+            return False
+        if self._popen.poll() is None:
+            return True
+        _children.discard(self)
+        return False
+
+    def close(self) -> None:
+        """Give the resources of a process that has ended back at once. Since 3.7.
+
+        Raises:
+            ValueError: it still runs.
+        """
+        if self._popen is not None:
+            if self._popen.poll() is None:
+                raise ValueError(
+                    "Cannot close a process while it is still running. "
+                    "You should first call join() or terminate()."
+                )
+            self._popen.close()
+            self._popen = None
+            del self._sentinel
+            _children.discard(self)
+        self._closed = True
+
+    @property
+    def name(self) -> str:
+        """The name: for people only, it need not be unique."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise AssertionError("name must be a string")
+        self._name = name
+
+    @property
+    def daemon(self) -> bool:
+        """Whether it ends with its parent. To be set before start()."""
+        return bool(self._config.get("daemon", False))
+
+    @daemon.setter
+    def daemon(self, daemonic: bool) -> None:
+        if self._popen is not None:
+            raise AssertionError("process has already started")
+        self._config["daemon"] = daemonic
+
+    @property
+    def authkey(self) -> bytes:
+        """The authentication key, inherited from the parent."""
+        return self._config["authkey"]  # type: ignore[no-any-return]
+
+    @authkey.setter
+    def authkey(self, authkey: bytes) -> None:
+        self._config["authkey"] = AuthenticationString(authkey)
+
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs; the exit code; minus the signal that killed it; 255 where nobody can know.
+
+        Nobody can know when another part of the program took the exit status with os.wait().
+        """
+        self._check_closed()
+        if self is _current_process or self._popen is None:
+            return None
+        return self._popen.poll()  # type: ignore[no-any-return]
+
+    @property
+    def ident(self) -> int | None:
+        """The process id, None before start()."""
+        self._check_closed()
+        if self is _current_process:
+            return os.getpid()
+        return self._popen and self._popen.pid
+
+    pid = ident
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that gets ready for reading when the process ends: for `connection.wait` and the like.
+
+        Raises:
+            ValueError: it was not started.
+        """
+        self._check_closed()
+        try:
+            return self._sentinel  # type: ignore[no-any-return]
+        except AttributeError:
+            raise ValueError("process not started") from None
+
+    def _state(self) -> tuple[str, int | None]:
+        """The word for repr(), and the exit code."""
+        if self is _current_process:
+            return "started", None
+        if self._closed:
+            return "closed", None
+        if self._parent_pid != os.getpid():
+            return "unknown", None
+        if self._popen is None:
+            return "initial", None
+        code = self._popen.poll()
+        return ("started" if code is None else "stopped"), code
+
+    def __repr__(self) -> str:
+        state, code = self._state()
+        parts = [type(self).__name__, f"name={self._name!r}"]
+        if self._popen is not None:
+            parts.append(f"pid={self._popen.pid}")
+        parts += [f"parent={self._parent_pid}", state]
+        if code is not None:
+            parts.append(f"exitcode={_describe_exit_code(code)}")
+        if self.daemon:
+            parts.append("daemon")
+        return f"<{' '.join(parts)}>"
+
+    # In the child.
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        """Be this process: run() between getting ready and the exit work.
+
+        Called in the child, through the instance: coverage tools replace it on the class.
+        Args:
+            parent_sentinel: descriptor that gets ready when the parent dies.
+        Returns:
+            The exit code.
+        """
+        code = 1
+        try:
+            self._become_current(parent_sentinel)
+            try:
+                self._after_fork()
+                hooks.info("child process calling self.run()")
+                self.run()
+                code = 0
+            finally:
+                hooks.at_exit()
+        except SystemExit as error:
+            code = _exit_code_of(error)
+        except BaseException:
+            self._print_traceback()
+        finally:
+            _join_threads()
+            hooks.info("process exiting with exitcode %d", code)
+        try:
+            _flush_std_streams()
+        except OSError:
+            code = code or 1  # what it printed is lost
+            self._print_traceback()
+        return code
+
+    def _become_current(self, parent_sentinel: int | None) -> None:
+        """Take the parent's place in what this module knows."""
+        global _current_process, _parent_process, _process_counter, _children
+        if self._start_method is not None:
+            _default_context.force_start_method(self._start_method)
+        _process_counter = itertools.count(1)
+        _children = set()
+        _close_stdin()
+        _current_process = self
+        _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+        threading = sys.modules.get("threading")
+        if threading is not None and threading._HAVE_THREAD_NATIVE_ID:
+            threading.main_thread()._set_native_id()
+
+    @staticmethod
+    def _after_fork() -> None:
+        """In the child: what objects of the parent, inherited by fork, have to do."""
+        hooks.after_start()
+
+    def _print_traceback(self) -> None:
+        """Print the exception being handled; a broken stderr does not matter."""
+        import traceback
+
+        try:
+            sys.stderr.write(f"Process {self.name}:\n")
+            traceback.print_exc()
+        except Exception:
+            pass  # stderr is None, closed or full: nowhere left to say so
+
+
+def _describe_exit_code(code: int) -> str:
+    """-15 as '-SIGTERM', others as they are."""
+    if code >= 0:
+        return str(code)
+    import signal
+
+    try:
+        return f"-{signal.Signals(-code).name}"
+    except ValueError:
+        return str(code)
+
+
+def _exit_code_of(error: SystemExit) -> int:
+    """What sys.exit(...) means; its text goes to stderr."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    try:
+        sys.stderr.write(f"{error.code}\n")
+    except Exception:
+        pass  # stderr is None, closed or full: nowhere left to say so
+    return 1
+
+
+def _join_threads() -> None:
+    """Wait for the threads that the child started, if there was a way to start one."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+
+
+def _flush_std_streams() -> None:
+    """Write out what stdout and stderr hold; streams that are missing, closed or broken do not matter."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError):
+            pass  # None, replaced by something without flush(), or closed
+
+
+def _close_stdin() -> None:
+    """Give a child an empty stdin: it must not take input that is meant for its parent."""
+    if sys.stdin is None:
+        return
+    try:
+        sys.stdin.close()
+    except (OSError, ValueError):
+        pass  # broken or closed already: it is replaced anyhow
+    try:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        sys.stdin = open(fd, encoding="utf-8", closefd=False)
+    except (OSError, ValueError):
+        pass  # no /dev here: a closed stdin is empty, too
+
+
+def leave(code: int) -> NoReturn:
+    """The orderly end of a child after _bootstrap: atexit handlers, flush, then the family is told, then the end."""
+    try:
+        atexit._run_exitfuncs()
+        _flush_std_streams()
+    finally:
+        try:
+            native = sys.modules.get(_NATIVE)
+            if native is not None:
+                native.family_leave()
+        finally:
+            os._exit(code & 0xFF)
+
+
+def run_child(process_obj: BaseProcess, parent_sentinel: int) -> NoReturn:
+    """The rest of a child's life, whatever started it. Never returns, never raises."""
+    code = 1
+    try:
+        code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+    finally:
+        leave(code)
+
+
+class _ParentProcess(BaseProcess):
+    """The parent, as its child knows it. Only what a child can do is there."""
+
+    def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
+        self._identity = ()
+        self._name = name
+        self._pid = pid
+        self._parent_pid = None
+        self._popen = None
+        self._closed = False
+        self._sentinel = sentinel
+        self._config = {}
+
+    def is_alive(self) -> bool:
+        """Whether the parent is alive."""
+        return not self._has_ended(0)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the parent has ended, at most `timeout` seconds."""
+        self._has_ended(timeout)
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        import select
+
+        poll = select.poll()
+        poll.register(self._sentinel, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
+
+    @property
+    def ident(self) -> int | None:
+        """The parent's process id."""
+        return self._pid
+
+    pid = ident
+
+
+class _MainProcess(BaseProcess):
+    """The process that nobody of this package started."""
+
+    def __init__(self) -> None:
+        self._identity = ()
+        self._name = "MainProcess"
+        self._parent_pid = None
+        self._popen = None
+        self._closed = False
+        self._config = {"authkey": AuthenticationString(os.urandom(32)), "semprefix": "/mp"}
+
+    def close(self) -> None:
+        """Nothing: the main process has nothing to give back."""
+
+
+_parent_process: BaseProcess | None = None
+_process_counter = itertools.count(1)
+_children: set[BaseProcess] = set()
+# Every process object there is, for tests that look for those left behind.
+_dangling: WeakSet[BaseProcess] = WeakSet()
+_current_process: BaseProcess = _MainProcess()

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: PSF-2.0
+"""Start data: what a child that does not inherit memory has to know, and how it becomes its parent's likeness.
+
+The parent pickles two objects into one anonymous file: the preparation data, a dict, and then the process object. The
+file is complete before the child exists: neither can block the other, and a parent killed meanwhile leaves no half.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import types
+from typing import Any, NoReturn
+
+from . import _alias, _default_context, _interpreter, process
+from ._interpreter import get_executable, set_executable
+
+__all__ = ["_main", "freeze_support", "set_executable", "get_executable", "get_preparation_data", "get_command_line",
+           "import_main_path"]  # fmt: skip
+
+WINEXE = False
+WINSERVICE = False
+
+old_main_modules: list[types.ModuleType] = []
+
+_MAIN = "__mp_main__"
+
+
+def is_forking(argv: list[str]) -> bool:
+    """Whether this command line is that of a spawned child of a frozen program."""
+    return len(argv) >= 2 and argv[1] == "--multiprocessing-fork"
+
+
+def freeze_support() -> None:
+    """In a spawned child of a frozen program: be that child, and do not return.
+
+    Source: multiprocessing documentation, 'Miscellaneous'.
+    """
+    if not is_forking(sys.argv):
+        return
+    kwds: dict[str, Any] = {}
+    for argument in sys.argv[2:]:
+        name, _, value = argument.partition("=")
+        kwds[name] = None if value == "None" else value if name == "ticket" else int(value)
+    spawn_main(**kwds)
+
+
+def get_command_line(**kwds: Any) -> list[str | bytes]:
+    """The command line of a child.
+
+    Args:
+        kwds: arguments of `spawn_main` there.
+    """
+    if getattr(sys, "frozen", False):
+        return [sys.executable, "--multiprocessing-fork", *(f"{name}={value}" for name, value in kwds.items())]
+    arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
+    statement = f"from {__name__} import spawn_main; spawn_main({arguments})"
+    executable = get_executable()
+    if executable is None:
+        raise RuntimeError("no interpreter to run: sys.executable is empty, use set_executable()")
+    options = _interpreter.args_from_interpreter_flags()
+    return [executable, *options, "-c", _interpreter.program(statement), "--multiprocessing-fork"]
+
+
+def spawn_main(
+    pipe_handle: int,
+    parent_pid: int | None = None,
+    tracker_fd: int | None = None,
+    *,
+    family_fd: int | None = None,
+    ticket: str = "",
+    leash_fd: int = -1,
+    leashed: int = 0,
+) -> NoReturn:
+    """All of a spawned child's life. Only for command lines made by `get_command_line`.
+
+    Args:
+        pipe_handle: the file with the start data.
+        parent_pid: not needed on this system.
+        tracker_fd: descriptor of the resource tracker, None if none runs.
+        family_fd: descriptor of the place in the family that is reserved for this process.
+        ticket: which place, in hexadecimal.
+        leash_fd: gets ready when the parent dies.
+        leashed: whether this process dies then.
+    """
+    if not is_forking(sys.argv) and not getattr(sys, "frozen", False):
+        raise AssertionError("spawn_main is called in children that this package starts, not by programs")
+    if leashed:
+        from . import _leash
+
+        _leash.arm(leash_fd)
+    if family_fd is not None:
+        from . import _cmultiprocessing
+
+        _cmultiprocessing.family_join(family_fd, bytes.fromhex(ticket))
+    if tracker_fd is not None:
+        from . import resource_tracker
+
+        resource_tracker._resource_tracker._fd = tracker_fd
+    _main(pipe_handle, leash_fd)
+
+
+def _main(fd: int, parent_sentinel: int) -> NoReturn:
+    """Become the process in the start data, and live its life.
+
+    Args:
+        fd: the file with the start data.
+        parent_sentinel: gets ready when the parent dies.
+    """
+    code = 1
+    try:
+        process_obj = _load(fd)
+        code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        process.leave(code)
+
+
+def _load(fd: int) -> process.BaseProcess:
+    """Prepare this interpreter, then the process object of the start data."""
+    from . import reduction
+
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        with open(fd, "rb") as file:
+            prepare(reduction.load(file))
+            process_obj: process.BaseProcess = reduction.load(file)
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+    return process_obj
+
+
+def _check_not_importing_main() -> None:
+    """Refuse to start a process while the program's main module is imported in a child.
+
+    Raises:
+        RuntimeError: the usual reason, and what to do.
+    """
+    if getattr(process.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "A process cannot be started while this child process still imports the program's main module: the "
+            "import would start processes without end. The start method is not fork, so every child imports that "
+            "module. Put the part that starts processes below\n\n"
+            "    if __name__ == '__main__':\n"
+            "        freeze_support()  # only where the program is frozen into an executable\n"
+        )
+
+
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """What a child has to know before its process object can be unpickled.
+
+    Args:
+        name: the child's name.
+    Returns:
+        A dict; coverage tools and freezers add entries of their own.
+    Raises:
+        RuntimeError: this process is itself importing the main module.
+    """
+    _check_not_importing_main()
+    current = process.current_process()
+    data: dict[str, Any] = {
+        "name": name,
+        "authkey": current.authkey,
+        "sys_path": _path_for_child(),
+        "sys_argv": sys.argv,
+        "orig_dir": process.ORIGINAL_DIR,
+        "dir": _working_directory(),
+        "start_method": _default_context.get_context().get_start_method(),
+        "alias": _alias.is_installed(),
+    }
+    util = sys.modules.get(f"{__package__}.util")
+    if util is not None:
+        data["log_to_stderr"] = util._log_to_stderr
+        if util._logger is not None:
+            data["log_level"] = util._logger.getEffectiveLevel()
+    if process.strict_daemons:
+        data["strict_daemons"] = True
+    data.update(_main_module_for_child())
+    return data
+
+
+def _path_for_child() -> list[str]:
+    """sys.path, with the entry for "where the program was started" spelled out."""
+    return [process.ORIGINAL_DIR if entry == "" and process.ORIGINAL_DIR else entry for entry in sys.path]
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # it was removed
+
+
+def _main_module_for_child() -> dict[str, str]:
+    """How the child can import the main module: by name for -m and zip applications, by path for scripts."""
+    main = sys.modules.get("__main__")
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return {"init_main_from_name": name}
+    path = getattr(main, "__file__", None)
+    if path is None:
+        return {}  # -c, the interactive prompt, stdin: there is nothing to import
+    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:
+        path = os.path.join(process.ORIGINAL_DIR, path)
+    return {"init_main_from_path": os.path.normpath(path)}
+
+
+def prepare(data: dict[str, Any]) -> None:
+    """Make this interpreter its parent's likeness.
+
+    Args:
+        data: what `get_preparation_data` gave there; unknown entries are ignored.
+    """
+    current = process.current_process()
+    if data.get("alias"):
+        _alias.install()
+    if "name" in data:
+        current.name = data["name"]
+    if "authkey" in data:
+        current.authkey = data["authkey"]
+    if "strict_daemons" in data:
+        process.strict_daemons = data["strict_daemons"]
+    if data.get("log_to_stderr") or "log_level" in data:
+        _prepare_logging(data)
+    if "environ" in data:
+        _prepare_environment(data["environ"])
+    if "sys_path" in data:
+        sys.path = data["sys_path"]
+    if "sys_argv" in data:
+        sys.argv = data["sys_argv"]
+    if data.get("dir") is not None:
+        os.chdir(data["dir"])
+    if "orig_dir" in data:
+        process.ORIGINAL_DIR = data["orig_dir"]
+    if "start_method" in data:
+        _default_context.force_start_method(data["start_method"])
+    if "init_main_from_name" in data:
+        _fixup_main_from_name(data["init_main_from_name"])
+    elif "init_main_from_path" in data:
+        _fixup_main_from_path(data["init_main_from_path"])
+
+
+def _prepare_logging(data: dict[str, Any]) -> None:
+    from . import util
+
+    if "log_level" in data:
+        util.get_logger().setLevel(data["log_level"])
+    if data.get("log_to_stderr"):
+        util.log_to_stderr()
+
+
+def _prepare_environment(environ: dict[str, str]) -> None:
+    """Take over the environment, where it differs: each change is a call into the C library."""
+    for name in os.environ.keys() - environ.keys():
+        del os.environ[name]
+    for name, value in environ.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _fixup_main_from_name(mod_name: str) -> None:
+    """Import the main module of a program that was run with -m.
+
+    Args:
+        mod_name: its full name.
+    """
+    main = sys.modules["__main__"]
+    # A package's __main__, ipython's own main: either it guards nothing, or there is nothing of the user's in it.
+    if mod_name == "__main__" or mod_name.endswith(".__main__"):
+        return
+    if getattr(main.__spec__, "name", None) == mod_name:
+        return  # done before the fork, by the fork server
+    old_main_modules.append(main)
+    import runpy
+
+    module = types.ModuleType(_MAIN)
+    content = runpy.run_module(mod_name, run_name=_MAIN, alter_sys=True)
+    module.__dict__.update(content)
+    sys.modules["__main__"] = sys.modules[_MAIN] = module
+
+
+def _fixup_main_from_path(main_path: str) -> None:
+    """Import the main module of a program that was run by its path.
+
+    Args:
+        main_path: script, directory or zip file.
+    """
+    main = sys.modules["__main__"]
+    stem = os.path.splitext(os.path.basename(main_path))[0]
+    if stem == "ipython":
+        return  # its main module starts a shell and guards nothing
+    if getattr(main, "__file__", None) == main_path:
+        return  # done before the fork, by the fork server
+    old_main_modules.append(main)
+    module = types.ModuleType(_MAIN)
+    if not _run_source(main_path, module):
+        import runpy
+
+        module.__dict__.update(runpy.run_path(main_path, run_name=_MAIN))
+    sys.modules["__main__"] = sys.modules[_MAIN] = module
+
+
+def _run_source(path: str, module: types.ModuleType) -> bool:
+    """Run a plain source file as runpy does, without importing runpy and all that it needs.
+
+    Args:
+        path: the file.
+        module: where its names go; in sys.modules under its name while it runs.
+    Returns:
+        Whether it was one: directories, zip and .pyc files are runpy's.
+    """
+    if not path.endswith(".py") or not os.path.isfile(path):
+        return False
+    import io
+
+    with io.open_code(path) as file:
+        source = file.read()
+    if b"\0" in source:
+        return False
+    code = compile(source, path, "exec")
+    module.__dict__.update(__file__=path, __cached__=None, __package__="", __builtins__=__builtins__)
+    argv, before = sys.argv, sys.modules.get(_MAIN)
+    sys.argv = [path, *argv[1:]]
+    sys.modules[_MAIN] = module
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        if before is None:
+            del sys.modules[_MAIN]
+        else:
+            sys.modules[_MAIN] = before
+        raise
+    finally:
+        sys.argv = argv
+    return True
+
+
+def import_main_path(main_path: str) -> None:
+    """Import the script at `main_path` as the main module; the old one is kept."""
+    _fixup_main_from_path(main_path)

@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: PSF-2.0
+"""Exit work, fork work, logging, and small help with descriptors.
+
+Importing this module gives `process.hooks` something to do in children, and registers the exit work of this process.
+"""
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+import weakref
+from _thread import _local
+from _thread import allocate_lock as _allocate_lock
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from . import process
+from ._interpreter import args_from_interpreter_flags as _args_from_interpreter_flags
+from ._interpreter import spawnv_passfds
+from .process import _close_stdin, _flush_std_streams, active_children, current_process
+
+__all__ = [
+    "sub_debug", "debug", "info", "sub_warning", "warn", "get_logger", "log_to_stderr", "get_temp_dir",
+    "register_after_fork", "is_exiting", "Finalize", "ForkAwareThreadLock", "ForkAwareLocal", "close_all_fds_except",
+    "SUBDEBUG", "SUBWARNING",
+]  # fmt: skip
+
+# Logging.
+
+NOTSET = 0
+SUBDEBUG = 5
+DEBUG = 10
+INFO = 20
+SUBWARNING = 25
+WARNING = 30
+
+LOGGER_NAME = "multiprocessing"
+DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
+
+_logger: Any = None
+_log_to_stderr = False
+
+
+def _log(level: int, message: str, args: tuple[object, ...]) -> None:
+    if _logger is not None:
+        # The line that calls debug(), info() ... is the one to name, not these two frames.
+        _logger.log(level, message, *args, stacklevel=3)
+
+
+def sub_debug(msg: str, *args: object) -> None:
+    """Log below DEBUG: what only the package's developers want to see."""
+    _log(SUBDEBUG, msg, args)
+
+
+def debug(msg: str, *args: object) -> None:
+    """Log at DEBUG."""
+    _log(DEBUG, msg, args)
+
+
+def info(msg: str, *args: object) -> None:
+    """Log at INFO."""
+    _log(INFO, msg, args)
+
+
+def warn(msg: str, *args: object) -> None:
+    """Log at WARNING. Since 3.14."""
+    _log(WARNING, msg, args)
+
+
+def sub_warning(msg: str, *args: object) -> None:
+    """Log between INFO and WARNING."""
+    _log(SUBWARNING, msg, args)
+
+
+def get_logger() -> Any:
+    """The logger of the package; with the first call it begins to log.
+
+    Source: multiprocessing documentation, 'Logging'.
+    """
+    global _logger
+    if _logger is None:
+        import logging
+
+        logger = logging.getLogger(LOGGER_NAME)
+        logger.propagate = False
+        logger.addFilter(_name_process)
+        logging.addLevelName(SUBDEBUG, "SUBDEBUG")
+        logging.addLevelName(SUBWARNING, "SUBWARNING")
+        # The exit work is to be logged as well: it must run before logging's own handler.
+        atexit.unregister(_exit_function)
+        atexit.register(_exit_function)
+        _logger = logger
+    return _logger
+
+
+def _name_process(record: Any) -> bool:
+    """logging asks a module named multiprocessing for the process's name: without an alias that is not this one."""
+    record.processName = current_process().name
+    return True
+
+
+def log_to_stderr(level: int | str | None = None) -> Any:
+    """Have the package's logger print to stderr.
+
+    Args:
+        level: from here on; None leaves the level alone.
+    Returns:
+        The logger. Source: multiprocessing documentation, 'Logging'.
+    """
+    global _log_to_stderr
+    import logging
+
+    logger = get_logger()
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(DEFAULT_LOGGING_FORMAT))
+    logger.addHandler(handler)
+    if level is not None:
+        logger.setLevel(level)
+    _log_to_stderr = True
+    return logger
+
+
+# Work after a fork.
+
+_afterfork_registry: weakref.WeakValueDictionary[tuple[int, int, Callable[[Any], object]], Any]
+_afterfork_registry = weakref.WeakValueDictionary()
+_afterfork_counter = itertools.count()
+
+
+def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
+    """Call `func(obj)` in every child that inherits `obj` by fork, in the order of registration.
+
+    Args:
+        obj: kept by weak reference.
+        func: kept as long as obj lives.
+    """
+    _afterfork_registry[(next(_afterfork_counter), id(obj), func)] = obj
+
+
+def _run_after_forkers() -> None:
+    """Run what `register_after_fork` was given; one that fails does not stop the others."""
+    for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
+        try:
+            func(obj)
+        except Exception as error:
+            info("after forker raised exception %s", error)
+
+
+# Finalizers and the end of a process.
+
+_finalizer_registry: dict[tuple[int | None, int], Finalize] = {}
+_finalizer_counter = itertools.count()
+
+
+class Finalize:
+    """A callback that runs once: when called, when `obj` is collected, or at the end of the process.
+
+    Args:
+        obj: object to watch by weak reference; None for exit work only.
+        callback: what to call; it must not refer to obj.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        exitpriority: int: also run at the exit of this process, higher first, equal ones last made first; None: not.
+    Raises:
+        TypeError: exitpriority is neither None nor int.
+        ValueError: neither obj nor exitpriority is given: it would never run.
+    """
+
+    def __init__(
+        self,
+        obj: Any,
+        callback: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        exitpriority: int | None = None,
+    ) -> None:
+        if exitpriority is not None and not isinstance(exitpriority, int):
+            raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)!r}")
+        if obj is None and exitpriority is None:
+            raise ValueError("Without object, exitpriority cannot be None")
+        self._weakref = None if obj is None else weakref.ref(obj, self)
+        self._callback: Callable[..., Any] | None = callback
+        self._args = tuple(args)
+        self._kwargs = dict(kwargs or {})
+        self._key = (exitpriority, next(_finalizer_counter))
+        self._pid = os.getpid()
+        _finalizer_registry[self._key] = self
+
+    def __call__(self, wr: object = None) -> Any:
+        """Run the callback, unless it ran, was cancelled, or belongs to the process that this one was forked from."""
+        # The one that takes it out of the registry runs it: threads and collections may come here at the same time.
+        if _finalizer_registry.pop(self._key, None) is None:
+            sub_debug("finalizer no longer registered")
+            return None
+        callback, args, kwargs = self._callback, self._args, self._kwargs
+        self._forget()
+        if self._pid != os.getpid() or callback is None:
+            sub_debug("finalizer ignored because different process")
+            return None
+        sub_debug("finalizer calling %s with args %s and kwargs %s", callback, args, kwargs)
+        return callback(*args, **kwargs)
+
+    def cancel(self) -> None:
+        """Never run the callback."""
+        if _finalizer_registry.pop(self._key, None) is not None:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop the references that the callback needed."""
+        self._weakref = None
+        self._callback = None
+        self._args = ()
+        self._kwargs = {}
+
+    def still_active(self) -> bool:
+        """Whether the callback is yet to run."""
+        return self._key in _finalizer_registry
+
+    def __repr__(self) -> str:
+        obj = self._weakref and self._weakref()
+        if obj is None and self._callback is None:
+            return f"<{type(self).__name__} object, dead>"
+        parts = [f"callback={getattr(self._callback, '__name__', self._callback)}"]
+        if self._args:
+            parts.append(f"args={self._args}")
+        if self._kwargs:
+            parts.append(f"kwargs={self._kwargs}")
+        if self._key[0] is not None:
+            parts.append(f"exitpriority={self._key[0]}")
+        return f"<{type(self).__name__} object, {', '.join(parts)}>"
+
+
+def _run_finalizers(minpriority: int | None = None) -> None:
+    """Run finalizers by falling priority, those of equal priority last made first.
+
+    Args:
+        minpriority: only those with this priority at least; None runs all that have one, then forgets the rest.
+    """
+    if _finalizer_registry is None:
+        return  # the interpreter is being taken apart
+
+    def due() -> list[tuple[int, int]]:
+        keys = [(priority, number) for priority, number in list(_finalizer_registry) if priority is not None]
+        return sorted(key for key in keys if minpriority is None or key[0] >= minpriority)
+
+    # What a finalizer registers waits for the next call; what it cancels does not run.
+    for key in reversed(due()):
+        finalizer = _finalizer_registry.get(key)
+        if finalizer is None:
+            continue
+        sub_debug("calling %s", finalizer)
+        try:
+            finalizer()
+        except Exception:
+            import traceback
+
+            traceback.print_exc()
+    if minpriority is None:
+        _finalizer_registry.clear()
+
+
+_exiting = False
+
+
+def is_exiting() -> bool:
+    """Whether the exit work of this process has begun."""
+    return _exiting or _exiting is None
+
+
+def _exit_function() -> None:
+    """Exit work: finalizers of priority 0 and up; daemons are ended, other children waited for; the other finalizers."""
+    global _exiting
+    if _exiting:
+        return
+    _exiting = True
+    info("process shutting down")
+    debug('running all "atexit" finalizers with priority >= 0')
+    _run_finalizers(0)
+    _end_children()
+    debug('running the remaining "atexit" finalizers')
+    _run_finalizers()
+
+
+def _end_children() -> None:
+    """Terminate daemonic children, then wait for all."""
+    for child in active_children():
+        if child.daemon:
+            info("calling terminate() for daemon %s", child.name)
+            child._popen.terminate()
+    for child in active_children():
+        info("calling join() for process %s", child.name)
+        child.join()
+
+
+def _leave_family() -> None:
+    """Tell the family, if there is one, that this process ends in good order."""
+    native = sys.modules.get(f"{__package__}._cmultiprocessing")
+    if native is not None:
+        native.family_leave()
+
+
+class _Hooks(process.Hooks):
+    """This module's part in a child's life."""
+
+    def after_start(self) -> None:
+        """Finalizers of the parent are not this child's business; the rest is told about the fork."""
+        global _exiting
+        _exiting = False
+        _finalizer_registry.clear()
+        _run_after_forkers()
+
+    def at_exit(self) -> None:
+        """The exit work."""
+        _exit_function()
+
+    def info(self, message: str, *args: object) -> None:
+        """Log at INFO."""
+        _log(INFO, message, args)
+
+
+process.hooks = _Hooks()
+# The last registered runs first.
+atexit.register(_leave_family)
+atexit.register(_exit_function)
+
+
+# Objects that are fresh again after a fork.
+
+
+class ForkAwareThreadLock:
+    """A lock between threads that is free in a forked child, whoever held it at the fork."""
+
+    def __init__(self) -> None:
+        self._use_new_lock()
+        register_after_fork(self, ForkAwareThreadLock._use_new_lock)
+
+    def _use_new_lock(self) -> None:
+        self._lock = _allocate_lock()
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()
+
+    def __exit__(self, *args: object) -> None:
+        self._lock.release()
+
+
+class ForkAwareLocal(_local):
+    """Thread-local attributes that a forked child does not inherit."""
+
+    def __init__(self) -> None:
+        register_after_fork(self, lambda obj: obj.__dict__.clear())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+# Files and descriptors.
+
+
+def get_temp_dir() -> str:
+    """A directory, mode 0700, that lives as long as this process; made by the first call."""
+    config = current_process()._config
+    path: str | None = config.get("tempdir")
+    if path is None:
+        import tempfile
+
+        path = tempfile.mkdtemp(prefix="pymp-")
+        info("created temp directory %s", path)
+        # Late: what still lives in it is closed by finalizers of higher priority.
+        Finalize(None, _remove_temp_dir, args=(path,), exitpriority=-100)
+        config["tempdir"] = path
+    return path
+
+
+def _remove_temp_dir(path: str) -> None:
+    """Remove the directory, also where a child removed parts of it at the same time."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+    # A forked child inherits the name, not the directory's life.
+    current_process()._config["tempdir"] = None
+
+
+#: Sockets in the abstract name space are open to every user of the machine: never used.
+abstract_sockets_supported = False
+
+
+def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
+    """Whether a Unix socket address is one without a file."""
+    if not address:
+        return False
+    if not isinstance(address, (str, bytes)):
+        raise TypeError(f"address type of {address!r} unrecognized")
+    return address[0] in (0, "\0")
+
+
+def close_fds(*fds: int) -> None:
+    """Close descriptors."""
+    for fd in fds:
+        os.close(fd)
+
+
+def close_all_fds_except(fds: Iterable[int]) -> None:
+    """Close all descriptors of this process but these."""
+    try:
+        limit = os.sysconf("SC_OPEN_MAX")
+    except (ValueError, OSError):
+        limit = 256
+    bounds = [-1, *sorted(fds), limit]
+    for low, high in itertools.pairwise(bounds):
+        os.closerange(low + 1, high)
+
+
+def _cleanup_tests() -> None:
+    """End the helpers and run the finalizers that a test left; CPython's tests call it."""
+    process._cleanup()
+    for name, singleton in (("forkserver", "_forkserver"), ("resource_tracker", "_resource_tracker")):
+        module = sys.modules.get(f"{__package__}.{name}")
+        if module is not None:
+            getattr(module, singleton)._stop()
+    _run_finalizers()
