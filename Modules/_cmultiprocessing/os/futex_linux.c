@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: PSF-2.0
 /* futex(2) on words in shared memory: never FUTEX_PRIVATE_FLAG, other processes sleep there too. */
-#include "os/os.h" // the contract
+#include "core/atomic.h" // release
+#include "os/os.h"       // the contract
 
 #include <errno.h>       // EINTR, ETIMEDOUT
 #include <limits.h>      // INT_MAX
@@ -40,6 +41,8 @@ int mp_futex_wake(uint32_t *word, int count)
 static int change_and_wake(uint32_t *word, unsigned operation, unsigned operand, int count)
 {
     unsigned code = FUTEX_OP(operation, operand, FUTEX_OP_CMP_EQ, 0U);
+    // The kernel's store is a full barrier, but no sanitizer sees it: release here as well.
+    (void)mp_fetch_or32(word, 0);
     long woken = syscall(SYS_futex, word, FUTEX_WAKE_OP, count, (void *)0, word, code);
     return woken < 0 ? 0 : (int)woken;
 }

@@ -12,7 +12,7 @@
 
 typedef int64_t mp_time;
 
-#define MP_FOREVER     INT64_MAX // a deadline that never comes
+#define MP_FOREVER INT64_MAX // a deadline that never comes
 #define MP_MILLISECOND 1000000
 
 mp_time mp_clock_now(void);

@@ -102,10 +102,11 @@ static void prepare_slab(uint64_t unit)
     uint64_t seed = (uint64_t)mp_clock_now() >> 4;
     // The finest stride serves every class; what lies between headers does not matter.
     for (uint64_t at = 0; at < SLAB_BYTES; at += 1U << SMALLEST_SHIFT)
-        mp_chunk_at(mp_unit_offset(unit) + at)->state = MP_STATE(MP_NOBODY, seed, MP_TYPE_FREE);
+        mp_store_relaxed64(&mp_chunk_at(mp_unit_offset(unit) + at)->state,
+                           MP_STATE(MP_NOBODY, seed, MP_TYPE_FREE));
     for (uint32_t i = 1; i < MP_SLAB_UNITS; i++) {
-        mp_unit_at(unit + i)->length = i;
-        mp_unit_at(unit + i)->word = MP_UNIT_WORD(MP_NOBODY, MP_UNIT_INSIDE, 0);
+        mp_store_relaxed32(&mp_unit_at(unit + i)->length, i);
+        mp_store_release64(&mp_unit_at(unit + i)->word, MP_UNIT_WORD(MP_NOBODY, MP_UNIT_INSIDE, 0));
     }
 }
 
@@ -115,7 +116,7 @@ static uint64_t slab_of(uint64_t offset)
     uint64_t unit = mp_unit_of(offset);
     const struct mp_unit_shm *run = mp_unit_at(unit);
     if (mp_unit_kind(mp_load_acquire64(&run->word)) == MP_UNIT_INSIDE)
-        unit -= run->length < MP_SLAB_UNITS ? run->length : 0;
+        unit -= mp_unit_length(run) < MP_SLAB_UNITS ? mp_unit_length(run) : 0;
     return unit;
 }
 
@@ -306,8 +307,8 @@ static bool is_run(uint64_t offset, uint64_t length)
     if (!mp_reachable(offset, MP_UNIT) || (offset - mp_family_shm()->heap) % MP_UNIT != 0)
         return false;
     const struct mp_unit_shm *run = mp_unit_at(mp_unit_of(offset));
-    return mp_unit_kind(mp_load_acquire64(&run->word)) == MP_UNIT_RUN && run->length == length &&
-           mp_reachable(offset, length * MP_UNIT);
+    return mp_unit_kind(mp_load_acquire64(&run->word)) == MP_UNIT_RUN &&
+           mp_unit_length(run) == length && mp_reachable(offset, length * MP_UNIT);
 }
 
 static uint32_t next_generation(uint64_t state)
@@ -315,24 +316,38 @@ static uint32_t next_generation(uint64_t state)
     return state != 0 ? mp_state_generation(state) + 1 : (uint32_t)(mp_clock_now() >> 4);
 }
 
-/* Take a warm run out of its place. The state decides; the entry is only a hint. */
-static bool take_warm(uint64_t *entry, uint64_t length, uint32_t type, uint64_t *offset)
+/* An entry names a warm run and its generation, so that the state to expect is known beforehand: what
+ * lies at the offset of a stale entry may be somebody's data by now. */
+static uint64_t warm_entry(uint64_t offset, uint32_t generation)
 {
-    uint64_t found = mp_load_acquire64(entry);
-    if (found == 0)
+    return offset << 12 | (generation & 0xffffffU);
+}
+
+static uint64_t warm_offset(uint64_t entry)
+{
+    return entry >> 24 << 12;
+}
+
+static uint64_t warm_state(uint64_t entry)
+{
+    return MP_STATE(MP_NOBODY, entry, MP_TYPE_WARM);
+}
+
+static_assert(MP_UNIT == 1U << 12, "entries use the zero bits of a run's offset");
+
+/* Take a warm run out of its place. The state decides; the entry is only a hint. */
+static bool take_warm(uint64_t *place, uint64_t length, uint32_t type, uint64_t *offset)
+{
+    uint64_t entry = mp_load_acquire64(place);
+    *offset = warm_offset(entry);
+    if (entry == 0 || !is_run(*offset, length))
         return false;
-    struct mp_chunk_shm *chunk = mp_at(found);
-    if (!is_run(found, length))
-        return false;
-    uint64_t state = mp_load_acquire64(&chunk->state);
-    bool taken =
-        mp_state_type(state) == MP_TYPE_WARM &&
-        mp_cas64(&chunk->state, &state, MP_STATE(mp_self(), mp_state_generation(state) + 1, type));
-    (void)mp_cas64(entry, &found, 0);
-    if (taken) {
+    uint64_t state = warm_state(entry);
+    bool taken = mp_cas64(&mp_chunk_at(*offset)->state, &state,
+                          MP_STATE(mp_self(), mp_state_generation(state) + 1, type));
+    (void)mp_cas64(place, &entry, 0);
+    if (taken)
         (void)mp_fetch_add64(&mp_family_shm()->warm_bytes, (uint64_t)0 - length * MP_UNIT);
-        *offset = mp_offset_of(chunk);
-    }
     return taken;
 }
 
@@ -350,13 +365,12 @@ static void empty_warm(void)
 {
     for (int bin = 0; bin < MP_WARM_BINS; bin++) {
         for (int i = 0; i < MP_WARM_DEPTH; i++) {
-            uint64_t *entry = &mp_family_shm()->warm[bin][i];
-            uint64_t found = mp_load_acquire64(entry);
-            uint64_t offset;
-            if (found == 0 || !mp_reachable(found, MP_UNIT))
+            uint64_t *place = &mp_family_shm()->warm[bin][i];
+            uint64_t offset = warm_offset(mp_load_acquire64(place));
+            if (!mp_reachable(offset, MP_UNIT))
                 continue;
-            uint64_t unit = mp_unit_of(found);
-            if (take_warm(entry, mp_unit_at(unit)->length, MP_TYPE_MESSAGE, &offset))
+            uint64_t unit = mp_unit_of(offset);
+            if (take_warm(place, mp_unit_length(mp_unit_at(unit)), MP_TYPE_MESSAGE, &offset))
                 mp_run_release(unit);
         }
     }
@@ -398,7 +412,7 @@ static bool keep_warm(uint64_t offset, uint64_t length)
         (void)mp_fetch_add64(&family->warm_bytes, bytes);
         // Free from here on; without an entry (we die, or lose the place) a collection finds it.
         mp_store_release64(&chunk->state, MP_STATE(MP_NOBODY, generation, MP_TYPE_WARM));
-        (void)mp_cas64(&bin[i], &expected, offset);
+        (void)mp_cas64(&bin[i], &expected, warm_entry(offset, generation));
         return true;
     }
     return false;
@@ -407,7 +421,7 @@ static bool keep_warm(uint64_t offset, uint64_t length)
 static void release_run(uint64_t offset, uint64_t unit)
 {
     struct mp_unit_shm *run = mp_unit_at(unit);
-    uint64_t length = run->length;
+    uint64_t length = mp_unit_length(run);
     if (keep_warm(offset, length))
         return;
     // If we die before the run is free, the collector must find a dead owner here.
@@ -469,7 +483,7 @@ uint64_t mp_chunk_capacity(uint64_t offset)
     const struct mp_unit_shm *run = mp_unit_at(unit);
     uint64_t word = mp_load_acquire64(&run->word);
     if (mp_unit_kind(word) == MP_UNIT_RUN)
-        return run->length * MP_UNIT - MP_CHUNK_HEADER;
+        return mp_unit_length(run) * MP_UNIT - MP_CHUNK_HEADER;
     return mp_slab_chunk_size(mp_unit_class(word) % CLASSES) - MP_CHUNK_HEADER;
 }
 
@@ -484,7 +498,7 @@ bool mp_chunk_valid(uint64_t offset, uint32_t type)
     uint64_t word = mp_load_acquire64(&run->word);
     uint64_t within = offset - mp_unit_offset(unit);
     if (mp_unit_kind(word) == MP_UNIT_RUN) {
-        if (within != 0 || !mp_reachable(offset, run->length * MP_UNIT))
+        if (within != 0 || !mp_reachable(offset, mp_unit_length(run) * MP_UNIT))
             return false;
     } else if (mp_unit_kind(word) != MP_UNIT_SLAB || mp_unit_class(word) >= CLASSES ||
                within % mp_slab_chunk_size(mp_unit_class(word)) != 0) {

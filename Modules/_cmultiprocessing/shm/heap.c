@@ -62,10 +62,10 @@ static uint64_t join_locked(uint64_t unit, uint64_t frontier)
 {
     struct mp_family_shm *family = mp_family_shm();
     struct mp_unit_shm *run = mp_unit_at(unit);
-    uint64_t length = run->length;
+    uint64_t length = mp_unit_length(run);
     for (uint64_t next = unit + length; next < frontier && is_free(mp_unit_at(next));
          next = unit + length) {
-        uint64_t more = mp_unit_at(next)->length;
+        uint64_t more = mp_unit_length(mp_unit_at(next));
         if (more == 0 || length + more > UINT32_MAX)
             break;
         // First, so that the rover stays at the beginning of a run wherever this process dies.
@@ -89,8 +89,8 @@ static uint64_t search_locked(uint64_t length, uint64_t steps)
             family->rover = unit;
             return unit;
         }
-        unit += run->length;
-        if (run->length == 0 || unit >= frontier)
+        unit += mp_unit_length(run);
+        if (mp_unit_length(run) == 0 || unit >= frontier)
             unit = 0;
     }
     family->rover = unit;
@@ -100,15 +100,15 @@ static uint64_t search_locked(uint64_t length, uint64_t steps)
 static void commit_locked(uint64_t unit, uint64_t length, uint64_t word, void (*prepare)(uint64_t))
 {
     struct mp_unit_shm *run = mp_unit_at(unit);
-    uint64_t rest = run->length - length;
+    uint64_t rest = mp_unit_length(run) - length;
     if (rest != 0) {
         struct mp_unit_shm *remainder = mp_unit_at(unit + length);
-        remainder->remote = 0;
+        mp_store_relaxed32(&remainder->remote, 0);
         mp_store_relaxed32(&remainder->length, (uint32_t)rest);
         mp_store_release64(&remainder->word, 0);
     }
     mp_store_release32(&run->length, (uint32_t)length);
-    run->remote = 0;
+    mp_store_relaxed32(&run->remote, 0);
     if (prepare != NULL)
         prepare(unit);
     mp_store_release64(&run->word, word); // committed: the run is used
@@ -163,7 +163,7 @@ void mp_run_release(uint64_t unit)
 {
     struct mp_family_shm *family = mp_family_shm();
     struct mp_unit_shm *run = mp_unit_at(unit);
-    uint64_t length = run->length;
+    uint64_t length = mp_unit_length(run);
     mp_memory_punch(mp_at(mp_unit_offset(unit)), length * MP_UNIT);
     mp_store_release64(&run->word, 0);
     (void)mp_fetch_add64(&family->free_units, length);
@@ -178,7 +178,7 @@ void mp_run_walk(void (*visit)(uint64_t unit, struct mp_unit_shm *run, void *arg
         return; // damaged
     for (uint64_t unit = 0; unit < frontier;) {
         struct mp_unit_shm *run = mp_unit_at(unit);
-        uint64_t length = mp_load_acquire32(&run->length);
+        uint64_t length = mp_unit_length(run);
         if (length == 0 || length > frontier - unit)
             return; // damaged
         visit(unit, run, argument);

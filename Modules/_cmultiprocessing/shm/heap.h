@@ -39,6 +39,12 @@ static inline struct mp_unit_shm *mp_unit_at(uint64_t unit)
     return (struct mp_unit_shm *)(void *)(mp_family.base + MP_UNITS_AT) + unit;
 }
 
+/* Of a run; others may split or join it meanwhile. */
+static inline uint64_t mp_unit_length(const struct mp_unit_shm *run)
+{
+    return mp_load_acquire32(&run->length);
+}
+
 static inline uint64_t mp_unit_offset(uint64_t unit)
 {
     return mp_family_shm()->heap + unit * MP_UNIT;

@@ -15,10 +15,10 @@
 
 #include "core/base.h" // fixed-width integers, static_assert
 
-#define MP_MAGIC          UINT64_C(0x31676e6973736563) // "cessing1"
+#define MP_MAGIC UINT64_C(0x31676e6973736563) // "cessing1"
 #define MP_LAYOUT_VERSION 1
 
-#define MP_UNIT          UINT64_C(4096)
+#define MP_UNIT UINT64_C(4096)
 #define MP_PROCESS_SLOTS 32768U
 #define MP_SLEEPER_SLOTS 32768U
 
@@ -29,11 +29,11 @@
  * kernel holds its lock (os.h, liveness). */
 typedef uint32_t mp_owner;
 
-#define MP_SLOT_BITS  15
-#define MP_SLOT_MASK  0x7fffU
+#define MP_SLOT_BITS 15
+#define MP_SLOT_MASK 0x7fffU
 #define MP_OWNER_MASK 0x7fffffffU
-#define MP_WAITERS    0x80000000U
-#define MP_NOBODY     ((mp_owner)0)
+#define MP_WAITERS 0x80000000U
+#define MP_NOBODY ((mp_owner)0)
 /* Slot 0 is never a process: a lock left locked by an orderly exit, a chunk without an owner. */
 #define MP_DISOWNED ((mp_owner)(1U << MP_SLOT_BITS))
 
@@ -50,8 +50,8 @@ struct mp_mutex_shm {
 
 /* ---- processes ---- */
 
-#define MP_CHAIN          4
-#define MP_LINKS_PENDING  0xffffU // being filled in: may know anything
+#define MP_CHAIN 4
+#define MP_LINKS_PENDING 0xffffU  // being filled in: may know anything
 #define MP_LINKS_OVERFLOW 0xfffeU // all count, and everything older than the last one
 
 /* Written by the process that holds the kernel's lock on byte `slot`, or, before the child runs, by
@@ -135,7 +135,7 @@ struct mp_reference_shm {
 
 /* ---- the family ---- */
 
-#define MP_WARM_BINS  24
+#define MP_WARM_BINS 24
 #define MP_WARM_DEPTH 6
 
 struct mp_family_shm {
@@ -172,7 +172,7 @@ struct mp_family_shm {
     uint64_t warm_bytes;               // kept in warm runs; atomic, a hint
     uint64_t reserved4[3];
 
-    /* Hints to chunks of type MP_TYPE_WARM by size; an entry may be stale. */
+    /* Hints to chunks of type MP_TYPE_WARM by size: [offset / 4 KiB:40][generation:24]; may be stale. */
     uint64_t warm[MP_WARM_BINS][MP_WARM_DEPTH];
 };
 

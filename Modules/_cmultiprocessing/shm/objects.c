@@ -6,7 +6,7 @@
 #include "shm/reclaim.h"   // collections
 
 /* Bit 31 of the birth half of `life`: the object was pickled, so anybody may hold it. */
-#define PICKLED    UINT64_C(0x80000000)
+#define PICKLED UINT64_C(0x80000000)
 #define BIRTH_MASK UINT64_C(0x7fffffff)
 
 /* Births keep 31 bits of the serial; the missing top bit is the current serial's. */

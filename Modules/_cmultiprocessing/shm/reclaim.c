@@ -149,7 +149,7 @@ static void sweep_run(struct collection *collection, uint64_t unit, struct mp_un
     uint64_t word = mp_load_acquire64(&run->word);
     uint64_t state = mp_load_acquire64(&mp_chunk_at(offset)->state);
     if (mp_state_type(state) == MP_TYPE_WARM)
-        collection->warm_bytes += run->length * MP_UNIT;
+        collection->warm_bytes += mp_unit_length(run) * MP_UNIT;
     // Whoever took or released it died between the descriptor's store and the header's.
     uint64_t mine = MP_UNIT_WORD(mp_self(), MP_UNIT_RUN, 0);
     if (mp_state_type(state) == MP_TYPE_FREE) {
@@ -162,24 +162,34 @@ static void sweep_run(struct collection *collection, uint64_t unit, struct mp_un
 
 static bool reachable_run(uint64_t unit, const struct mp_unit_shm *run)
 {
-    return mp_reachable(mp_unit_offset(unit), run->length * MP_UNIT);
+    return mp_reachable(mp_unit_offset(unit), mp_unit_length(run) * MP_UNIT);
 }
 
-static void visit_sweep(uint64_t unit, struct mp_unit_shm *run, void *argument)
+static void sweep_locked(struct collection *collection, uint64_t unit, struct mp_unit_shm *run)
 {
-    struct collection *collection = argument;
     uint32_t kind = mp_unit_kind(mp_load_acquire64(&run->word));
+    uint64_t length = mp_unit_length(run);
     if (kind == MP_UNIT_FREE || kind == MP_UNIT_INSIDE) {
-        collection->free_units += run->length;
+        collection->free_units += length;
         return;
     }
-    collection->used_units += run->length;
+    collection->used_units += length;
     if (!reachable_run(unit, run))
         return; // mapped by others only; they sweep it
     if (kind == MP_UNIT_SLAB)
         sweep_slab(collection, unit, run);
     else
         sweep_run(collection, unit, run);
+}
+
+/* While heap_mutex is held a used run may become free, but nobody can take it again: what stands at
+ * its beginning is a header, not somebody's data. Held for one run at a time. */
+static void visit_sweep(uint64_t unit, struct mp_unit_shm *run, void *argument)
+{
+    struct mp_mutex_shm *mutex = &mp_family_shm()->heap_mutex;
+    (void)mp_mutex_lock_always(mutex);
+    sweep_locked(argument, unit, run);
+    mp_mutex_unlock(mutex);
 }
 
 /* ---- marking and freeing ---- */
