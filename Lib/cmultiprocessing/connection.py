@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import _errors, reduction
+from ._later import missing
 from .reduction import ForkingPickler as _ForkingPickler
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
@@ -143,8 +144,8 @@ class _ConnectionBase:
         """
         self._check_closed()
         self._check_readable()
-        if maxlength is not None and maxlength < 0:
-            raise ValueError("negative maxlength")
+        if (maxlength or 0) < 0:
+            raise ValueError(f"negative maxlength: {maxlength}")
         message = self._recv_bytes(maxlength)
         if message is None:
             self._close_reading()
@@ -334,15 +335,11 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
 # To come: Listener, Client and the handshake.
 
 
-def _missing(name: str) -> NotImplementedError:
-    return NotImplementedError(f"{__name__}.{name} is not implemented yet")
-
-
 class SocketListener:
     """A listening socket. Not implemented yet."""
 
     def __init__(self, address: Any, family: str, backlog: int = 1) -> None:
-        raise _missing("SocketListener")
+        raise missing(__name__, "SocketListener")
 
 
 class Listener:
@@ -351,37 +348,37 @@ class Listener:
     def __init__(
         self, address: Any = None, family: str | None = None, backlog: int = 1, authkey: bytes | None = None
     ) -> None:
-        raise _missing("Listener")
+        raise missing(__name__, "Listener")
 
 
 def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Any:
     """Connect to a listener. Not implemented yet."""
-    raise _missing("Client")
+    raise missing(__name__, "Client")
 
 
 def SocketClient(address: Any) -> Any:
     """Connect to a socket. Not implemented yet."""
-    raise _missing("SocketClient")
+    raise missing(__name__, "SocketClient")
 
 
 def arbitrary_address(family: str) -> Any:
     """An address to listen at. Not implemented yet."""
-    raise _missing("arbitrary_address")
+    raise missing(__name__, "arbitrary_address")
 
 
 def address_type(address: Any) -> str:
     """The family of an address. Not implemented yet."""
-    raise _missing("address_type")
+    raise missing(__name__, "address_type")
 
 
 def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
     """Make the peer prove that it knows the key. Not implemented yet."""
-    raise _missing("deliver_challenge")
+    raise missing(__name__, "deliver_challenge")
 
 
 def answer_challenge(connection: Any, authkey: bytes) -> None:
     """Prove that this side knows the key. Not implemented yet."""
-    raise _missing("answer_challenge")
+    raise missing(__name__, "answer_challenge")
 
 
 class XmlListener(Listener):
@@ -390,4 +387,4 @@ class XmlListener(Listener):
 
 def XmlClient(*args: Any, **kwargs: Any) -> Any:
     """Client whose messages are XML-RPC. Not implemented yet."""
-    raise _missing("XmlClient")
+    raise missing(__name__, "XmlClient")

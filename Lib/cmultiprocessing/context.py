@@ -29,14 +29,14 @@ class BaseContext:
     Source: multiprocessing documentation, 'Contexts and start methods'.
     """
 
-    ProcessError = ProcessError
-    BufferTooShort = BufferTooShort
-    TimeoutError = TimeoutError
     AuthenticationError = AuthenticationError
+    BufferTooShort = BufferTooShort
+    ProcessError = ProcessError
+    TimeoutError = TimeoutError
 
+    active_children = staticmethod(process.active_children)
     current_process = staticmethod(process.current_process)
     parent_process = staticmethod(process.parent_process)
-    active_children = staticmethod(process.active_children)
 
     _name: str
     Process: type[process.BaseProcess]

@@ -229,10 +229,7 @@ class BaseProcess:
         """
         if self._popen is not None:
             if self._popen.poll() is None:
-                raise ValueError(
-                    "Cannot close a process while it is still running. "
-                    "You should first call join() or terminate()."
-                )
+                raise ValueError(f"cannot close {self._name!r} while it runs: first join() it, or terminate() it")
             self._popen.close()
             self._popen = None
             del self._sentinel
@@ -246,9 +243,10 @@ class BaseProcess:
 
     @name.setter
     def name(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise AssertionError("name must be a string")
-        self._name = name
+        if isinstance(name, str):
+            self._name = name
+        else:
+            raise AssertionError(f"name must be a string, not {type(name).__name__}")
 
     @property
     def daemon(self) -> bool:
@@ -477,12 +475,12 @@ class _ParentProcess(BaseProcess):
     """The parent, as its child knows it. Only what a child can do is there."""
 
     def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
-        self._identity = ()
         self._name = name
         self._pid = pid
-        self._parent_pid = None
-        self._popen = None
+        self._identity = ()
         self._closed = False
+        self._popen = None
+        self._parent_pid = None
         self._sentinel = sentinel
         self._config = {}
 
@@ -513,11 +511,11 @@ class _MainProcess(BaseProcess):
     """The process that nobody of this package started."""
 
     def __init__(self) -> None:
-        self._identity = ()
         self._name = "MainProcess"
-        self._parent_pid = None
-        self._popen = None
+        self._identity = ()
         self._closed = False
+        self._popen = None
+        self._parent_pid = None
         self._config = {"authkey": AuthenticationString(os.urandom(32)), "semprefix": "/mp"}
 
     def close(self) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
+from ._later import missing
+
 __all__ = ["ensure_running", "register", "unregister"]
-
-
-def _missing(name: str) -> NotImplementedError:
-    return NotImplementedError(f"{__name__}.{name} is not implemented yet")
 
 
 def _unused(name: str) -> None:
@@ -33,29 +31,27 @@ class ResourceTracker:
 
     def getfd(self) -> int:
         """The pipe to the tracker. Not implemented yet."""
-        raise _missing("ResourceTracker.getfd")
+        raise missing(__name__, "ResourceTracker.getfd")
 
     def ensure_running(self) -> None:
         """Start the tracker unless it runs. Not implemented yet."""
-        raise _missing("ResourceTracker.ensure_running")
+        raise missing(__name__, "ResourceTracker.ensure_running")
 
     def register(self, name: str, rtype: str) -> None:
         """Have `name` destroyed when the program ends. Not implemented yet."""
-        raise _missing("ResourceTracker.register")
+        raise missing(__name__, "ResourceTracker.register")
 
     def unregister(self, name: str, rtype: str) -> None:
         """It was destroyed, or is not to be. Not implemented yet."""
-        raise _missing("ResourceTracker.unregister")
+        raise missing(__name__, "ResourceTracker.unregister")
 
     def _stop(self) -> None:
         """End the tracker of this process: there is none as long as nothing can start it."""
 
 
 _resource_tracker = ResourceTracker()
-ensure_running = _resource_tracker.ensure_running
-register = _resource_tracker.register
-unregister = _resource_tracker.unregister
-getfd = _resource_tracker.getfd
+register, unregister = _resource_tracker.register, _resource_tracker.unregister
+ensure_running, getfd = _resource_tracker.ensure_running, _resource_tracker.getfd
 
 
 def running_fd() -> int | None:
@@ -65,4 +61,4 @@ def running_fd() -> int | None:
 
 def main(fd: int) -> NoReturn:
     """The tracker's life. Not implemented yet."""
-    raise _missing("main")
+    raise missing(__name__, "main")

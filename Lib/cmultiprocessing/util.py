@@ -28,12 +28,12 @@ __all__ = [
 
 # Logging.
 
-NOTSET = 0
-SUBDEBUG = 5
-DEBUG = 10
-INFO = 20
-SUBWARNING = 25
 WARNING = 30
+SUBWARNING = 25
+INFO = 20
+DEBUG = 10
+SUBDEBUG = 5
+NOTSET = 0
 
 LOGGER_NAME = "multiprocessing"
 DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
@@ -221,14 +221,10 @@ class Finalize:
         obj = self._weakref and self._weakref()
         if obj is None and self._callback is None:
             return f"<{type(self).__name__} object, dead>"
-        parts = [f"callback={getattr(self._callback, '__name__', self._callback)}"]
-        if self._args:
-            parts.append(f"args={self._args}")
-        if self._kwargs:
-            parts.append(f"kwargs={self._kwargs}")
-        if self._key[0] is not None:
-            parts.append(f"exitpriority={self._key[0]}")
-        return f"<{type(self).__name__} object, {', '.join(parts)}>"
+        details = {"args": self._args, "kwargs": self._kwargs, "exitpriority": self._key[0]}
+        parts = [f", {name}={value}" for name, value in details.items() if value or value == 0]
+        name = getattr(self._callback, "__name__", self._callback)
+        return f"<{type(self).__name__} object, callback={name}{''.join(parts)}>"
 
 
 def _run_finalizers(minpriority: int | None = None) -> None:

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: PSF-2.0
+"""Names whose implementation is yet to come: they can be imported, and say so when they are used."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+__all__ = ["missing", "missing_class", "missing_function"]
+
+
+def missing(module: str, name: str) -> NotImplementedError:
+    """The error that names what is missing.
+
+    Args:
+        module: full name of its module.
+        name: its name there.
+    """
+    return NotImplementedError(f"{module}.{name} is not implemented yet")
+
+
+def missing_function(module: str, name: str) -> Callable[..., NoReturn]:
+    """A function that raises `missing`."""
+
+    def function(*args: Any, **kwargs: Any) -> NoReturn:
+        raise missing(module, name)
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = module
+    function.__doc__ = "Not implemented yet."
+    return function
+
+
+def missing_class(module: str, name: str) -> Any:
+    """A class that can be subclassed, and raises `missing` when an object of it is made."""
+
+    def refuse(self: object, *args: Any, **kwargs: Any) -> None:
+        raise missing(module, name)
+
+    return type(name, (), {"__init__": refuse, "__module__": module, "__doc__": "Not implemented yet."})
