@@ -52,39 +52,28 @@ int mp_block_parse(PyObject *block, PyObject *timeout, mp_time *deadline)
     return mp_deadline_parse(timeout, deadline);
 }
 
-static int find_name(const mp_signature *signature, PyObject *name)
+static int take_keyword(const mp_signature *signature, PyObject *name, PyObject *value,
+                        PyObject **values)
 {
     for (int i = 0; i < signature->count; i++) {
-        if (PyUnicode_CompareWithASCIIString(name, signature->names[i]) == 0)
-            return i;
-    }
-    return -1;
-}
-
-static int sort_keywords(const mp_signature *signature, PyObject *const *args, PyObject *kwnames,
-                         PyObject **values)
-{
-    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    for (Py_ssize_t k = 0; k < count; k++) {
-        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
-        int i = find_name(signature, name);
-        if (i < 0) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'",
-                         signature->function, name);
-            return -1;
-        }
+        if (!PyUnicode_Check(name) ||
+            PyUnicode_CompareWithASCIIString(name, signature->names[i]) != 0)
+            continue;
         if (values[i] != NULL) {
             PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'",
                          signature->function, name);
             return -1;
         }
-        values[i] = args[k];
+        values[i] = value;
+        return 0;
     }
-    return 0;
+    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%S'",
+                 signature->function, name);
+    return -1;
 }
 
-int mp_arguments_sort(const mp_signature *signature, PyObject *const *args, Py_ssize_t nargs,
-                      PyObject *kwnames, PyObject **values)
+static int take_positional(const mp_signature *signature, PyObject *const *args, Py_ssize_t nargs,
+                           PyObject **values)
 {
     assert(signature->count <= MP_PARAMETERS_MAX);
     if (nargs > signature->positional) {
@@ -95,8 +84,11 @@ int mp_arguments_sort(const mp_signature *signature, PyObject *const *args, Py_s
     memset(values, 0, sizeof(*values) * (size_t)signature->count);
     for (Py_ssize_t i = 0; i < nargs; i++)
         values[i] = args[i];
-    if (sort_keywords(signature, args + nargs, kwnames, values) < 0)
-        return -1;
+    return 0;
+}
+
+static int check_required(const mp_signature *signature, PyObject **values)
+{
     for (int i = 0; i < signature->required; i++) {
         if (values[i] == NULL) {
             PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%s'",
@@ -105,6 +97,34 @@ int mp_arguments_sort(const mp_signature *signature, PyObject *const *args, Py_s
         }
     }
     return 0;
+}
+
+int mp_arguments_sort(const mp_signature *signature, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames, PyObject **values)
+{
+    if (take_positional(signature, args, nargs, values) < 0)
+        return -1;
+    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t k = 0; k < count; k++) {
+        if (take_keyword(signature, PyTuple_GET_ITEM(kwnames, k), args[nargs + k], values) < 0)
+            return -1;
+    }
+    return check_required(signature, values);
+}
+
+int mp_arguments_sort_dict(const mp_signature *signature, PyObject *args, PyObject *kwargs,
+                           PyObject **values)
+{
+    PyObject *const *items = &PyTuple_GET_ITEM(args, 0);
+    if (take_positional(signature, items, PyTuple_GET_SIZE(args), values) < 0)
+        return -1;
+    PyObject *name, *value;
+    Py_ssize_t position = 0;
+    while (kwargs != NULL && PyDict_Next(kwargs, &position, &name, &value)) {
+        if (take_keyword(signature, name, value, values) < 0)
+            return -1;
+    }
+    return check_required(signature, values);
 }
 
 int mp_integer_parse(PyObject *value, const char *name, int64_t least, int64_t most,

@@ -34,6 +34,10 @@ typedef struct mp_signature {
 int mp_arguments_sort(const mp_signature *signature, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames, PyObject **values);
 
+/* The same for functions that get a tuple and a dict (tp_init). */
+int mp_arguments_sort_dict(const mp_signature *signature, PyObject *args, PyObject *kwargs,
+                           PyObject **values);
+
 /* An integer in [least, most]. Returns 0, or -1 with TypeError (not an integer), or ValueError whose
  * text names `name` and the bounds. */
 int mp_integer_parse(PyObject *value, const char *name, int64_t least, int64_t most,

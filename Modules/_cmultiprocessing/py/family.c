@@ -8,6 +8,7 @@
 
 #include "shm/processes.h" // liveness
 #include "shm/reclaim.h"   // collections
+#include "sync/lock.h"     // locks that stay locked
 
 #include <string.h> // memcpy
 
@@ -79,6 +80,8 @@ PyDoc_STRVAR(
 
 static PyObject *family_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
+    if (mp_family.base != NULL && *mp_family.self != MP_NOBODY)
+        mp_lock_leave();
     mp_family_leave();
     Py_RETURN_NONE;
 }

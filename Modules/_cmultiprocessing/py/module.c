@@ -8,6 +8,7 @@ typedef int (*exec_step)(PyObject *module);
 static const exec_step exec_steps[] = {
     mp_exceptions_exec,
     mp_sharing_exec,
+    mp_lock_exec,
     mp_family_exec,
 };
 

@@ -1,9 +1,82 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "py/sharing.h"
 
+#include <stddef.h> // offsetof
 #include <string.h> // memcpy
 
 #include "py/errors.h" // mp_raise
+
+/* ---- the head ---- */
+
+PyMemberDef mp_shared_members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(mp_shared, attributes), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(mp_shared, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+int mp_shared_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(mp_shared_of(self)->attributes);
+    return 0;
+}
+
+int mp_shared_clear(PyObject *self)
+{
+    Py_CLEAR(mp_shared_of(self)->attributes);
+    return 0;
+}
+
+bool mp_shared_present(void)
+{
+    return mp_family.base != NULL && *mp_family.self != MP_NOBODY;
+}
+
+void mp_shared_dealloc_begin(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (mp_shared_of(self)->weakrefs != NULL)
+        PyObject_ClearWeakRefs(self);
+    Py_CLEAR(mp_shared_of(self)->attributes);
+}
+
+void mp_shared_dealloc_end(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    mp_shared *shared = mp_shared_of(self);
+    if (shared->handle.type != 0 && mp_shared_present())
+        mp_object_release(&shared->handle);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+void mp_shared_dealloc(PyObject *self)
+{
+    mp_shared_dealloc_begin(self);
+    mp_shared_dealloc_end(self);
+}
+
+PyObject *mp_shared_get_self(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self);
+}
+
+PyObject *mp_shared_get_handle(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(mp_shared_of(self)->handle.offset);
+}
+
+PyObject *mp_shared_get_name(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    Py_RETURN_NONE;
+}
+
+PyObject *mp_shared_after_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    Py_RETURN_NONE;
+}
+
+/* ---- pickling ---- */
 
 /* Of this thread: the innermost bracket, and where pickles outside of any bracket go. */
 static _Thread_local mp_pins *innermost;
@@ -101,7 +174,11 @@ PyObject *mp_shared_reduce(PyObject *self, const mp_handle *handle, PyObject *ex
     PyObject *attributes = PyObject_GenericGetDict(self, NULL);
     if (attributes == NULL)
         return NULL;
-    PyObject *ticket = pin_ticket(state, handle);
+    PyObject *ticket = NULL;
+    if (handle->type != 0)
+        ticket = pin_ticket(state, handle);
+    else
+        (void)mp_shared_raise_unready(self);
     PyObject *arguments = ticket == NULL ? NULL : rebuild_arguments(self, ticket, extra);
     PyObject *result = NULL;
     if (arguments != NULL && PyDict_GET_SIZE(attributes) > 0)
@@ -113,27 +190,55 @@ PyObject *mp_shared_reduce(PyObject *self, const mp_handle *handle, PyObject *ex
     return result;
 }
 
-int mp_shared_attach(mp_state *state, PyObject *ticket, uint32_t type, mp_handle *handle)
+PyObject *mp_shared_attach(PyTypeObject *type, PyObject *ticket, uint32_t kind)
 {
     if (!PyBytes_Check(ticket) || PyBytes_GET_SIZE(ticket) != sizeof(mp_object_ticket)) {
-        PyErr_SetString(PyExc_ValueError, "not the ticket of a shared object");
-        return -1;
+        PyErr_Format(PyExc_ValueError, "%s: not the ticket of a shared object", type->tp_name);
+        return NULL;
     }
     mp_object_ticket copy;
     memcpy(&copy, PyBytes_AS_STRING(ticket), sizeof(copy));
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    mp_handle handle;
     mp_status status = mp_family_enter();
     if (status == MP_OK)
-        status = mp_object_attach(&copy, type, handle);
-    return status == MP_OK ? 0 : mp_raise_int(state, status, "unpickling a shared object");
+        status = mp_object_attach(&copy, kind, &handle);
+    if (status != MP_OK) {
+        (void)mp_shared_raise(self, status, "unpickle");
+        Py_DECREF(self);
+        return NULL;
+    }
+    mp_shared_of(self)->handle = handle;
+    return self;
 }
 
-int mp_shared_create(mp_state *state, uint32_t type, uint64_t size, const char *what,
-                     mp_handle *handle)
+int mp_shared_create(PyObject *self, uint32_t kind, uint64_t size)
 {
+    mp_handle *handle = &mp_shared_of(self)->handle;
+    if (mp_unlikely(handle->type != 0)) {
+        PyErr_Format(PyExc_RuntimeError, "%s.__init__() called twice", Py_TYPE(self)->tp_name);
+        return -1;
+    }
     mp_status status = mp_family_enter();
     if (mp_likely(status == MP_OK))
-        status = mp_object_create(type, size, handle);
-    return mp_likely(status == MP_OK) ? 0 : mp_raise_int(state, status, what);
+        status = mp_object_create(kind, size, handle);
+    return mp_likely(status == MP_OK) ? 0 : mp_shared_raise(self, status, "__init__");
+}
+
+int mp_shared_raise_unready(PyObject *self)
+{
+    PyErr_Format(PyExc_RuntimeError, "%s.__init__() was not called", Py_TYPE(self)->tp_name);
+    return -1;
+}
+
+int mp_shared_raise(PyObject *self, mp_status status, const char *call)
+{
+    mp_state *state = mp_state_of_type(Py_TYPE(self));
+    char what[100];
+    PyOS_snprintf(what, sizeof(what), "%.60s.%.30s()", Py_TYPE(self)->tp_name, call);
+    return state == NULL ? -1 : mp_raise_int(state, status, what);
 }
 
 PyDoc_STRVAR(rebuild_doc, "_rebuild(type, ticket, /, *extra)\n--\n\n"

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: PSF-2.0
-/* How shared objects travel in pickles, for every type that has an mp_handle.
+/* What all Python objects that stand for a shared object have in common: their head, their life, and
+ * how they travel in pickles.
  *
- *     static PyObject *event_reduce(mp_event_object *self, PyObject *Py_UNUSED(ignored))
+ *     typedef struct mp_event_object {
+ *         mp_shared shared;                // first
+ *         ...
+ *     } mp_event_object;
+ *
+ *     static PyObject *event_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
  *     {
- *         return mp_shared_reduce((PyObject *)self, &self->handle, NULL);
+ *         return mp_shared_reduce(self, &mp_shared_of(self)->handle, NULL);
  *     }
  *
  * gives (_rebuild, (type(self), ticket, *extra)[, __dict__]), and _rebuild calls
@@ -14,7 +20,60 @@
 
 #include "py/state.h" // PyObject
 
+#include <structmember.h> // PyMemberDef of 3.11
+
 #include "shm/objects.h" // tickets
+
+/* Head of every such object. Weak references, a __dict__ and garbage collection, as the standard
+ * library's have them. */
+typedef struct mp_shared {
+    PyObject object;
+    PyObject *attributes; // __dict__
+    PyObject *weakrefs;
+    mp_handle handle; // type 0: no shared object (yet)
+} mp_shared;
+
+static inline mp_shared *mp_shared_of(PyObject *self)
+{
+    return (mp_shared *)(void *)self;
+}
+
+/* Slots for types that add nothing to the head that needs them. */
+int mp_shared_traverse(PyObject *self, visitproc visit, void *arg);
+int mp_shared_clear(PyObject *self);
+void mp_shared_dealloc(PyObject *self);
+
+/* Parts of a dealloc: before and after the type's own. The second frees the object. */
+void mp_shared_dealloc_begin(PyObject *self);
+void mp_shared_dealloc_end(PyObject *self);
+
+extern PyMemberDef mp_shared_members[]; // for Py_tp_members
+
+/* For a type's getset table. */
+#define MP_SHARED_DICT                                                                             \
+ {                                                                                                 \
+  "__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL                         \
+ }
+
+/* The names under which libraries look into the standard library's objects: the object itself answers
+ * for its _semlock. For a getset table, and a method table. */
+#define MP_SHARED_SEMLOCK                                                                          \
+ {"_semlock", mp_shared_get_self, NULL, "The object itself.", NULL},                               \
+     {"handle", mp_shared_get_handle, NULL, "Its place in the family's memory.", NULL},            \
+ {                                                                                                 \
+  "name", mp_shared_get_name, NULL, "None: it has no name in the system.", NULL                    \
+ }
+
+PyObject *mp_shared_get_self(PyObject *self, void *closure);
+PyObject *mp_shared_get_handle(PyObject *self, void *closure);
+PyObject *mp_shared_get_name(PyObject *self, void *closure);
+PyObject *mp_shared_after_fork(PyObject *self, PyObject *ignored);
+
+#define MP_SHARED_FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC)
+
+/* Is this process in the family now? False in the last moments of a process, after family_leave(),
+ * when there is nothing left to release. */
+bool mp_shared_present(void);
 
 /* What the pickling that is going on in this thread has pinned. Whoever pickles into shared memory
  * brackets it, keeps the tickets with the message, and unpins them when the message is dropped:
@@ -51,12 +110,19 @@ void mp_pins_forget(mp_pins *pins);
  * exception set on failure. */
 PyObject *mp_shared_reduce(PyObject *self, const mp_handle *handle, PyObject *extra);
 
-/* Take the object of this type that `ticket` (bytes) names. Returns 0, or -1 with an exception. */
-int mp_shared_attach(mp_state *state, PyObject *ticket, uint32_t type, mp_handle *handle);
+/* A new Python object of this type for the shared object that `ticket` (bytes) names, of type
+ * `kind`. NULL with an exception set on failure. */
+PyObject *mp_shared_attach(PyTypeObject *type, PyObject *ticket, uint32_t kind);
 
-/* Make a new object of this type; `what` names it in exceptions. Returns 0, or -1. */
-int mp_shared_create(mp_state *state, uint32_t type, uint64_t size, const char *what,
-                     mp_handle *handle);
+/* Make the shared object of a Python object that has none yet. 0, or -1 with an exception set;
+ * RuntimeError where __init__() is called a second time. */
+int mp_shared_create(PyObject *self, uint32_t kind, uint64_t size);
+
+/* For operations that found no shared object: __init__() was not called. -1. */
+int mp_shared_raise_unready(PyObject *self);
+
+/* Give the exception for `status`, which names self's type and `call`. -1. */
+int mp_shared_raise(PyObject *self, mp_status status, const char *call);
 
 /* Exec step: _rebuild() and pin_target(). */
 int mp_sharing_exec(PyObject *module);

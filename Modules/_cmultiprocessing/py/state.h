@@ -16,7 +16,7 @@
 #include <Python.h> /* PyObject */
 
 /* Lists instead of fields, so that traverse and clear cannot forget one. */
-#define MP_STATE_TYPES(X)
+#define MP_STATE_TYPES(X) X(lock_type) X(rlock_type)
 #define MP_STATE_OBJECTS(X) X(owner_died_warning) X(memory_limit_error) X(rebuild)
 
 /* Written by the exec steps only, constant afterwards: readers need no lock. */
@@ -42,6 +42,7 @@ int mp_state_add_type(PyObject *module, PyTypeObject **field, PyType_Spec *spec)
 /* Exec steps: each returns 0, or -1 with an exception set. */
 int mp_exceptions_exec(PyObject *module);
 int mp_sharing_exec(PyObject *module);
+int mp_lock_exec(PyObject *module);
 int mp_family_exec(PyObject *module);
 
 #endif

@@ -5,7 +5,7 @@
 #include "shm/layout.h"  // MP_WAITERS
 #include "sync/slice.h"  // how long to sleep
 
-#define SET        1U
+#define SET 1U
 #define GENERATION 0x7ffffffeU
 
 void mp_event_set(struct mp_event_shm *event)

@@ -4,6 +4,7 @@
 #include <pthread.h> // the list of handles, private to this process
 
 #include "core/inject.h" // MP_INJECT
+#include "os/os.h"       // mp_at_fork
 #include "sync/slice.h"  // how long to sleep
 
 static uint32_t *futex_of(struct mp_lock_shm *lock)
@@ -214,21 +215,18 @@ void mp_lock_list(mp_lock_handle *handle)
 
 void mp_lock_unlist(mp_lock_handle *handle)
 {
-    if (handle->link == NULL)
-        return;
     (void)pthread_mutex_lock(&list_mutex);
     *handle->link = handle->next;
     if (handle->next != NULL)
         handle->next->link = handle->link;
     handle->link = NULL;
     (void)pthread_mutex_unlock(&list_mutex);
-    mp_lock_disown(mp_lock_of(handle));
 }
 
 void mp_lock_leave(void)
 {
     (void)pthread_mutex_lock(&list_mutex);
     for (mp_lock_handle *handle = listed; handle != NULL; handle = handle->next)
-        mp_lock_disown(mp_lock_of(handle));
+        mp_lock_disown(handle->lock);
     (void)pthread_mutex_unlock(&list_mutex);
 }

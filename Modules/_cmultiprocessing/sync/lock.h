@@ -16,7 +16,6 @@
 #ifndef MP_SYNC_LOCK_H
 #define MP_SYNC_LOCK_H
 
-#include "shm/objects.h"   // mp_handle
 #include "shm/processes.h" // owners
 #include "sync/spin.h"     // mp_spin_memory
 #include "sync/thread.h"   // which thread
@@ -50,16 +49,11 @@ enum {
 
 /* A process's own half. While it is listed, mp_lock_leave() finds the lock. */
 typedef struct mp_lock_handle {
-    mp_handle object;
+    struct mp_lock_shm *lock;
     mp_spin_memory spin;
     struct mp_lock_handle *next;
     struct mp_lock_handle **link; // what points to this one; NULL: not listed
 } mp_lock_handle;
-
-static inline struct mp_lock_shm *mp_lock_of(const mp_lock_handle *handle)
-{
-    return mp_object_payload(&handle->object);
-}
 
 /* In an object just made, which nobody else knows yet. */
 static inline void mp_lock_init(struct mp_lock_shm *lock, uint32_t flags)
@@ -149,7 +143,7 @@ static inline void mp_lock_restore_depth(struct mp_lock_shm *lock, uint32_t dept
  * count as a death of its owner. Plain locks only. */
 void mp_lock_disown(struct mp_lock_shm *lock);
 
-/* List a handle, or take it off the list and disown the lock that it names. */
+/* List a handle; take it off the list (disown its lock then, nobody else will). */
 void mp_lock_list(mp_lock_handle *handle);
 void mp_lock_unlist(mp_lock_handle *handle);
 

@@ -14,7 +14,7 @@
 #include "shm/processes.h" // owners of tokens
 #include "sync/spin.h"     // mp_spin_memory
 
-#define MP_SEMAPHORE_MAX        0x7fffffffU
+#define MP_SEMAPHORE_MAX 0x7fffffffU
 #define MP_SEMAPHORE_TOKENS_MAX 4096U // of a robust one
 
 /* `word`, the futex:
