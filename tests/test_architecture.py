@@ -32,8 +32,8 @@ BELOW = {
     "structures": {"core", "os", "shm", "sync"},
     "py": {"core", "os", "shm", "io", "sync", "structures"},
 }
-#: Headers by which the operating system gets in.
-SYSTEM_HEADER = re.compile(r"sys/|linux/|unistd\.h|fcntl\.h|sched\.h|poll\.h|signal\.h|pthread\.h|time\.h|dirent\.h")
+#: Headers by which the operating system gets in. Threads of this process (pthread.h) are the C library's.
+SYSTEM_HEADER = re.compile(r"sys/|linux/|unistd\.h|fcntl\.h|sched\.h|poll\.h|signal\.h|time\.h|dirent\.h")
 PLATFORM_MACRO = re.compile(
     r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b.*\b(__linux__|__APPLE__|_WIN32|__\w*BSD__|__GLIBC__)", re.MULTILINE
 )
@@ -45,7 +45,7 @@ LEVELS = {
     for level, names in enumerate(
         [
             "_cmultiprocessing",
-            "_errors _spawning _default_context _interpreter _threads",
+            "_alias _default_context _errors _interpreter _later _leash _spawning _threads",
             "process reduction",
             "util",
             "connection heap popen_fork resource_tracker",
@@ -53,7 +53,7 @@ LEVELS = {
             "forkserver managers popen_spawn_posix popen_spawn_win32 queues dummy dummy.connection",
             "popen_forkserver",
             "context",
-            "__init__",
+            "__init__ __main__",
         ]
     )
     for name in names.split()
@@ -110,6 +110,7 @@ def test_includes_point_down(path: Path) -> None:
         ("structures", '#include "py/state.h"'),
         ("shm", "#include <sys/mman.h>"),
         ("core", "#include <time.h>"),
+        ("sync", "#include <unistd.h>"),
         ("sync", "#ifdef __linux__\n#endif"),
         ("py", '#include "state.h"'),
         ("py", '#include "../core/base.h"'),
@@ -129,32 +130,31 @@ def test_include_rule_is_content() -> None:
 # --- Python --------------------------------------------------------------------------------------
 
 
-def imported(module: str, text: str) -> Iterator[tuple[str, bool]]:
-    """(absolute name, whether it stands inside a function) of every import, those for type checkers left out."""
-    package = ["cmultiprocessing", *module.split(".")[:-1]] if module != "__init__" else ["cmultiprocessing"]
+def imported(module: str, text: str) -> Iterator[str]:
+    """The absolute name of every import, inside functions too; those for type checkers are left out."""
+    package = ["cmultiprocessing", *module.split(".")[:-1]]
     if module == "dummy":
         package = ["cmultiprocessing", "dummy"]
 
-    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+    def visit(node: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             for child in node.orelse:
-                yield from visit(child, inside)
+                yield from visit(child)
             return
         if isinstance(node, ast.Import):
-            yield from ((alias.name, inside) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             base = base + (node.module.split(".") if node.module else [])
-            for alias in node.names:  # `from . import util` names a module, `from .util import x` a thing in one
-                yield ".".join([*base, alias.name]), inside
+            # `from . import util` names a module, `from .util import x` a thing in one
+            yield from (".".join([*base, alias.name]) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             if node.args and isinstance(node.args[0], ast.Constant):
-                yield str(node.args[0].value), inside
-        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                yield str(node.args[0].value)
         for child in ast.iter_child_nodes(node):
-            yield from visit(child, inside)
+            yield from visit(child)
 
-    yield from visit(ast.parse(text), False)
+    yield from visit(ast.parse(text))
 
 
 def own_module(name: str) -> str | None:
@@ -171,7 +171,7 @@ def own_module(name: str) -> str | None:
 
 def import_complaints(module: str, text: str) -> Iterator[str]:
     """Why a module of the package must not import what it imports."""
-    for name, inside in imported(module, text):
+    for name in imported(module, text):
         if STDLIB.match(name):
             yield f"{name}: the standard library's own is never imported"
         target = own_module(name)
@@ -179,8 +179,6 @@ def import_complaints(module: str, text: str) -> Iterator[str]:
             continue
         if LEVELS[target] >= LEVELS[module] and not target.startswith(f"{module}."):
             yield f"{name}: level {LEVELS[target]}, and {module} is at {LEVELS[module]}"
-        if inside and module != "context":
-            yield f"{name}: imported inside a function, which only context may do"
 
 
 def module_name(path: Path) -> str:
@@ -209,7 +207,7 @@ def test_imports_point_down(path: Path) -> None:
         ("util", "from .context import Process"),
         ("util", "from cmultiprocessing.queues import Queue"),
         ("process", "from . import reduction"),
-        ("queues", "def f():\n    from . import util"),
+        ("util", "def f():\n    from . import queues"),
         ("queues", "import multiprocessing.queues"),
         ("queues", "from multiprocessing import util"),
         ("queues", "import _multiprocessing"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,3 +158,12 @@ def test_this_run_is_guarded() -> None:
     parent = processes.info(os.getppid())
     assert parent is not None
     assert processes.command_line(os.getpid()) == processes.command_line(parent.pid)
+
+
+def test_net_and_fixtures_agree(both_ctx: Any) -> None:
+    """What either library keeps for later (tracker, fork server, family memory) does not count as left behind."""
+    process = both_ctx.Process(target=os.getpid)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    process.close()
