@@ -3,5 +3,20 @@
 
 const struct operation *const operation_tables[] = {
     operations_toy,
+    operations_family,
+    operations_chunks,
+    operations_objects,
+    operations_mutex,
     NULL,
 };
+
+mp_time soon(unsigned milliseconds)
+{
+    return mp_clock_now() + (mp_time)milliseconds * MP_MILLISECOND;
+}
+
+void wait_value(unsigned index)
+{
+    while (scene.shared->value[index] == 0)
+        trace_nap(20);
+}

@@ -382,7 +382,7 @@ static bool record(void)
         addresses.slots[i].executed = 0;
     run_begin(0, 0);
     watch(0); // stepping through it all takes its time
-    enum trace_stop stop = trace_start(prepare_child, report.operation->run, &pid);
+    enum trace_stop stop = trace_start(report.operation->raw_fork, prepare_child, report.operation->run, &pid);
     for (; stop == TRACE_STOPPED; stop = trace_step(pid, waker()))
         trace_append(trace_pc(pid));
     report.traces++;
@@ -404,7 +404,7 @@ static bool record(void)
 /* Bring a fresh child in front of point `index` of the trace. */
 static enum trace_stop replay(size_t index, pid_t *pid)
 {
-    enum trace_stop stop = trace_start(prepare_child, report.operation->run, pid);
+    enum trace_stop stop = trace_start(report.operation->raw_fork, prepare_child, report.operation->run, pid);
     size_t anchor = trace.points[index].anchor;
     if (stop == TRACE_STOPPED)
         stop = trace_run_to(*pid, trace.points[anchor].at, waker());

@@ -28,6 +28,7 @@ struct operation {
     void (*alive)(void);   // in the driver while the child stands still, alive: nobody may take over
     void (*survive)(void); // in the driver, after the end of the child
     bool outside; // the child does not enter the family by itself before `run`
+    bool raw_fork; // forked behind the back of the at-fork handlers
     bool fault;   // a planted fault: run on request only, and expected to fail
     bool no_heap; // does not use the heap, which is therefore not compared
 };

@@ -253,9 +253,9 @@ static void child_main(void (*prepare)(void), void (*body)(void))
     _exit(0);
 }
 
-enum trace_stop trace_start(void (*prepare)(void), void (*body)(void), pid_t *pid)
+enum trace_stop trace_start(bool raw, void (*prepare)(void), void (*body)(void), pid_t *pid)
 {
-    *pid = fork();
+    *pid = raw ? _Fork() : fork();
     if (*pid < 0)
         give_up("fork");
     if (*pid == 0)

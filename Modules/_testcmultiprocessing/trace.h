@@ -2,7 +2,7 @@
 /* A forked child that runs one instruction at a time.
  *
  *     pid_t pid;
- *     if (trace_start(body, &pid) != TRACE_STOPPED) ...
+ *     if (trace_start(false, prepare, body, &pid) != TRACE_STOPPED) ...
  *     while ((stop = trace_step(pid, nobody)) == TRACE_STOPPED)
  *         uintptr_t at = trace_pc(pid);
  *     trace_end(pid, TRACE_KILL);
@@ -36,8 +36,9 @@ extern const char *const trace_ending_names[TRACE_ENDINGS];
 /* Called when the child sleeps in a system call; may make it go on. False: nothing to be done. */
 typedef bool trace_waker(void);
 
-/* Fork, and run `prepare` and then `body` in the child up to the begin marker between them. */
-enum trace_stop trace_start(void (*prepare)(void), void (*body)(void), pid_t *pid);
+/* Fork (`raw`: without at-fork handlers), and run `prepare` and then `body` in the child up to the
+ * begin marker between them. */
+enum trace_stop trace_start(bool raw, void (*prepare)(void), void (*body)(void), pid_t *pid);
 
 /* One instruction. A system call counts as one; `waker` is asked whenever it sleeps in it. */
 enum trace_stop trace_step(pid_t pid, trace_waker *waker);

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = ROOT / "Modules" / "_cmultiprocessing"
 SOURCES = ROOT / "Modules" / "_testcmultiprocessing"
 LAYERS = ("core", "os", "shm", "sync", "structures")
-COMMON = "-std=c11 -D_GNU_SOURCE -DMP_TESTING -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow -Wconversion"
+COMMON = "-std=c11 -D_GNU_SOURCE -DMP_TESTING -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow -Wconversion -Werror"
 FLAVOURS = {
     "release": "-O2 -DNDEBUG",
     "debug": "-Og -UNDEBUG",
