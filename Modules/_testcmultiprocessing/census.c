@@ -21,16 +21,6 @@ struct census {
 
 static struct census before;
 
-static bool listed_warm(uint64_t offset)
-{
-    const struct mp_family_shm *family = mp_family_shm();
-    for (int bin = 0; bin < MP_WARM_BINS; bin++)
-        for (int i = 0; i < MP_WARM_DEPTH; i++)
-            if (family->warm[bin][i] == offset)
-                return true;
-    return false;
-}
-
 static void count_chunk(struct census *census, uint64_t offset)
 {
     uint64_t state = mp_load_acquire64(&mp_chunk_at(offset)->state);
@@ -43,12 +33,13 @@ static void count_slab(struct census *census, uint64_t unit, uint64_t word, uint
     mp_owner owner = mp_unit_owner(word);
     bool empty = mp_slab_is_empty(unit);
     census->slabs++;
-    CHECK(class < SIZE_CLASSES && length == MP_SLAB_UNITS, "slab at unit %llu: class %u, %llu units",
-          (unsigned long long)unit, class, (unsigned long long)length);
+    CHECK(class < SIZE_CLASSES && length == MP_SLAB_UNITS,
+          "slab at unit %llu: class %u, %llu units", (unsigned long long)unit, class,
+          (unsigned long long)length);
     CHECK(!mp_owner_dead(owner), "a dead process keeps the slab at unit %llu",
           (unsigned long long)unit);
-    CHECK(owner != MP_DISOWNED || !empty, "the orphan slab at unit %llu is empty and not given back",
-          (unsigned long long)unit);
+    CHECK(owner != MP_DISOWNED || !empty,
+          "the orphan slab at unit %llu is empty and not given back", (unsigned long long)unit);
     for (uint32_t size = mp_slab_chunk_size(class % SIZE_CLASSES), at = 0;
          at < MP_SLAB_UNITS * MP_UNIT; at += size)
         count_chunk(census, mp_unit_offset(unit) + at);
@@ -57,11 +48,13 @@ static void count_slab(struct census *census, uint64_t unit, uint64_t word, uint
 static void count_run(struct census *census, uint64_t unit, uint64_t length)
 {
     uint64_t offset = mp_unit_offset(unit);
-    uint32_t type = mp_state_type(mp_load_acquire64(&mp_chunk_at(offset)->state));
-    CHECK(type != MP_TYPE_FREE, "the run at unit %llu is used by nothing", (unsigned long long)unit);
+    uint64_t state = mp_load_acquire64(&mp_chunk_at(offset)->state);
+    uint32_t type = mp_state_type(state);
+    CHECK(type != MP_TYPE_FREE, "the run at unit %llu is used by nothing",
+          (unsigned long long)unit);
     if (type == MP_TYPE_WARM) {
         census->warm_runs++;
-        census->warm_unlisted += !listed_warm(offset);
+        census->warm_unlisted += !mp_warm_is_listed(offset, state);
         return;
     }
     census->run_units += length;
@@ -77,7 +70,8 @@ static void count(uint64_t unit, struct mp_unit_shm *run, void *argument)
     case MP_UNIT_FREE: break;
     case MP_UNIT_SLAB: count_slab(census, unit, word, run->length); break;
     case MP_UNIT_RUN: count_run(census, unit, run->length); break;
-    default: CHECK(false, "a run of kind %u at unit %llu", mp_unit_kind(word), (unsigned long long)unit);
+    default:
+        CHECK(false, "a run of kind %u at unit %llu", mp_unit_kind(word), (unsigned long long)unit);
     }
 }
 
@@ -92,17 +86,15 @@ static void take_census(struct census *census)
           (unsigned long long)census->walked, (unsigned long long)mp_family_shm()->frontier);
 }
 
-static unsigned stale_warm_entries(void)
+/* Each place for a warm run names one, and each run has one place. */
+static unsigned warm_places(void)
 {
     const struct mp_family_shm *family = mp_family_shm();
-    unsigned stale = 0;
-    for (int bin = 0; bin < MP_WARM_BINS; bin++) {
-        for (int i = 0; i < MP_WARM_DEPTH; i++) {
-            uint64_t offset = family->warm[bin][i];
-            stale += offset != 0 && mp_state_type(mp_chunk_at(offset)->state) != MP_TYPE_WARM;
-        }
-    }
-    return stale;
+    unsigned used = 0;
+    for (int bin = 0; bin < MP_WARM_BINS; bin++)
+        for (int i = 0; i < MP_WARM_DEPTH; i++)
+            used += family->warm[bin][i] != 0;
+    return used;
 }
 
 void census_begin(void)
@@ -124,10 +116,11 @@ void census_check(void)
     CHECK(now.run_units == before.run_units, "units in large chunks: %llu, before %llu",
           (unsigned long long)now.run_units, (unsigned long long)before.run_units);
     CHECK(now.warm_unlisted == 0, "%u warm runs that nobody can find", now.warm_unlisted);
-    CHECK(stale_warm_entries() == 0, "%u places for warm runs are taken by nothing",
-          stale_warm_entries());
+    CHECK(warm_places() == now.warm_runs, "%u places for warm runs are taken, by %u runs",
+          warm_places(), now.warm_runs);
     // A process keeps one empty slab per class.
-    CHECK(now.slabs <= before.slabs + SIZE_CLASSES, "slabs: %u, before %u", now.slabs, before.slabs);
+    CHECK(now.slabs <= before.slabs + SIZE_CLASSES, "slabs: %u, before %u", now.slabs,
+          before.slabs);
     if (stepper_failed())
         before = now;
 }

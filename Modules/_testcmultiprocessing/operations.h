@@ -3,8 +3,8 @@
 #ifndef TESTCMP_OPERATIONS_H
 #define TESTCMP_OPERATIONS_H
 
-#include "os/os.h"    // deadlines
-#include "stepper.h"  // struct operation
+#include "os/os.h"   // deadlines
+#include "stepper.h" // struct operation
 
 extern const struct operation operations_toy[];
 extern const struct operation operations_family[];

@@ -3,6 +3,7 @@
  * survivor allocates too, and writes into what it gets. */
 #include "operations.h"
 
+#include "core/inject.h"   // memory is refused
 #include "shm/chunks.h"    // what is stepped through
 #include "shm/processes.h" // the dead
 #include "shm/objects.h"   // pins keep an orphan slab in use
@@ -20,13 +21,6 @@ enum { OFFSET = 0, STATE = 1 };
 static uint64_t mine[MP_WARM_DEPTH + 1];
 
 static uint64_t take(uint64_t size)
-{
-    uint64_t offset;
-    MUST(mp_chunk_take(MP_TYPE_BLOCK, size, &offset));
-    return offset;
-}
-
-static uint64_t take_message(uint64_t size)
 {
     uint64_t offset;
     MUST(mp_chunk_take(MP_TYPE_MESSAGE, size, &offset));
@@ -122,7 +116,7 @@ static void prepare_full_slab(void)
 {
     uint64_t offset = 0;
     for (int i = 0; i < 8; i++)
-        offset = take_message(MP_SMALL_LIMIT);
+        offset = take(MP_SMALL_LIMIT);
     pid_t pid = fork();
     if (pid == 0) {
         mp_chunk_release(offset);
@@ -160,21 +154,45 @@ static void setup_warm(void)
     mp_chunk_release(take(LARGE));
 }
 
+/* The system refuses more memory: what is kept warm is given back, garbage is collected. */
+static mp_status refuse(const char *name)
+{
+    return strcmp(name, "heap:allowed") == 0 ? MP_NO_MEMORY : MP_OK;
+}
+
+static void prepare_refusal(void)
+{
+    mp_inject_hook = refuse;
+}
+
+static void run_take_refused(void)
+{
+    uint64_t offset;
+    if (mp_chunk_take(MP_TYPE_MESSAGE, HUGE, &offset) == MP_NO_MEMORY)
+        scene.shared->value[STATE] = 1;
+}
+
+static void survive_refused(void)
+{
+    CHECK(!scene.finished || scene.shared->value[STATE] == 1, "memory was not refused");
+    use_some(LARGE);
+}
+
 /* ---- release ---- */
 
 static void prepare_small(void)
 {
-    mine[0] = take_message(SMALL);
+    mine[0] = take(SMALL);
 }
 
 static void prepare_large(void)
 {
-    mine[0] = take_message(LARGE);
+    mine[0] = take(LARGE);
 }
 
 static void prepare_huge(void)
 {
-    mine[0] = take_message(HUGE);
+    mine[0] = take(HUGE);
 }
 
 static void run_release(void)
@@ -208,7 +226,7 @@ static void run_release_beside_warm(void)
 /* A chunk of the driver's, in the driver's slab, released by another process. */
 static void setup_drivers_chunk(void)
 {
-    mine[0] = take_message(SMALL);
+    mine[0] = take(SMALL);
     scene.shared->value[STATE] = (int64_t)mp_chunk_at(mine[0])->state;
 }
 
@@ -230,7 +248,7 @@ static void setup_heir(void)
 
 static void prepare_gift(void)
 {
-    mine[0] = take_message(SMALL);
+    mine[0] = take(SMALL);
     scene.shared->value[OFFSET] = (int64_t)mine[0];
 }
 
@@ -257,10 +275,9 @@ static void leave_garbage(void)
     mp_handle handle;
     mp_object_ticket made;
     for (int i = 0; i < 3; i++) {
-        (void)take_message(SMALL);
         (void)take(SMALL);
     }
-    (void)take_message(LARGE);
+    (void)take(LARGE);
     (void)take(HUGE);
     MUST(mp_object_create(MP_TYPE_BLOCK, SMALL, &handle));
     MUST(mp_object_pin(&handle, mp_self(), &made));
@@ -282,7 +299,7 @@ static void prepare_own_garbage(void)
 {
     uint64_t offset[40];
     for (int i = 0; i < 40; i++)
-        offset[i] = take_message(MP_SMALL_LIMIT);
+        offset[i] = take(MP_SMALL_LIMIT);
     for (int i = 0; i < 40; i++)
         mp_chunk_release(offset[i]);
 }
@@ -300,32 +317,66 @@ static void survive_garbage(void)
 
 const struct operation operations_chunks[] = {
     {.name = "chunk-take-first", .run = run_take_small, .survive = survive_small},
-    {.name = "chunk-take-listed", .prepare = prepare_slab_of_ours, .run = run_take_small,
+    {.name = "chunk-take-listed",
+     .prepare = prepare_slab_of_ours,
+     .run = run_take_small,
      .survive = survive_small},
-    {.name = "chunk-take-adopt", .setup = leave_orphan_slab, .run = run_take_pin_sized,
+    {.name = "chunk-take-adopt",
+     .setup = leave_orphan_slab,
+     .run = run_take_pin_sized,
      .survive = survive_orphan_slab},
-    {.name = "chunk-take-rescan", .prepare = prepare_full_slab, .run = run_take_largest_small,
+    {.name = "chunk-take-rescan",
+     .prepare = prepare_full_slab,
+     .run = run_take_largest_small,
      .survive = survive_largest_small},
     {.name = "chunk-take-run", .setup = setup_cold, .run = run_take_large, .survive = survive_cold},
-    {.name = "chunk-take-warm", .setup = setup_warm, .run = run_take_large, .survive = survive_large},
-    {.name = "chunk-release-small", .prepare = prepare_small, .run = run_release,
+    {.name = "chunk-take-warm",
+     .setup = setup_warm,
+     .run = run_take_large,
+     .survive = survive_large},
+    {.name = "chunk-take-refused",
+     .setup = setup_warm,
+     .prepare = prepare_refusal,
+     .run = run_take_refused,
+     .survive = survive_refused},
+    {.name = "chunk-release-small",
+     .prepare = prepare_small,
+     .run = run_release,
      .survive = survive_small},
-    {.name = "chunk-release-if", .prepare = prepare_small, .run = run_release_if,
+    {.name = "chunk-release-if",
+     .prepare = prepare_small,
+     .run = run_release_if,
      .survive = survive_small},
-    {.name = "chunk-release-remote", .setup = setup_drivers_chunk, .run = run_release,
+    {.name = "chunk-release-remote",
+     .setup = setup_drivers_chunk,
+     .run = run_release,
      .survive = survive_drivers_chunk},
-    {.name = "chunk-release-warm", .prepare = prepare_large, .run = run_release,
+    {.name = "chunk-release-warm",
+     .prepare = prepare_large,
+     .run = run_release,
      .survive = survive_large},
-    {.name = "chunk-release-if-warm", .prepare = prepare_large, .run = run_release_if,
+    {.name = "chunk-release-if-warm",
+     .prepare = prepare_large,
+     .run = run_release_if,
      .survive = survive_large},
-    {.name = "chunk-release-beside-warm", .setup = setup_warm_places_full,
-     .prepare = prepare_take_over, .run = run_release_beside_warm, .survive = survive_large},
-    {.name = "chunk-release-huge", .prepare = prepare_huge, .run = run_release,
+    {.name = "chunk-release-beside-warm",
+     .setup = setup_warm_places_full,
+     .prepare = prepare_take_over,
+     .run = run_release_beside_warm,
      .survive = survive_large},
-    {.name = "chunk-pass-on", .setup = setup_heir, .prepare = prepare_gift, .run = run_pass_on,
+    {.name = "chunk-release-huge",
+     .prepare = prepare_huge,
+     .run = run_release,
+     .survive = survive_large},
+    {.name = "chunk-pass-on",
+     .setup = setup_heir,
+     .prepare = prepare_gift,
+     .run = run_pass_on,
      .survive = survive_gift},
     {.name = "reclaim-now", .setup = setup_garbage, .run = run_collect, .survive = survive_garbage},
-    {.name = "chunks-trim", .prepare = prepare_own_garbage, .run = run_trim,
+    {.name = "chunks-trim",
+     .prepare = prepare_own_garbage,
+     .run = run_trim,
      .survive = survive_garbage},
     {.name = NULL},
 };

@@ -42,7 +42,8 @@ static void note_owner(void)
 static void survive(void)
 {
     if (scene.shared->value[OWNER] != 0)
-        CHECK(mp_owner_dead((mp_owner)scene.shared->value[OWNER]), "the dead process counts as alive");
+        CHECK(mp_owner_dead((mp_owner)scene.shared->value[OWNER]),
+              "the dead process counts as alive");
     look_at_slots();
 }
 
@@ -74,10 +75,14 @@ static void fork_one(void)
         waitpid(pid, NULL, 0);
 }
 
-/* The grandchild ends by itself, or by a breakpoint that it inherited. */
+/* For a moment the grandchild holds what its parent held: until its at-fork handler has run, or a
+ * breakpoint that it inherited has ended it. */
 static void survive_fork(void)
 {
     pid_t pid = (pid_t)scene.shared->value[GRANDCHILD];
+    mp_owner owner = (mp_owner)scene.shared->value[OWNER];
+    for (int i = 0; i < 5000 && !mp_owner_dead(owner); i++)
+        trace_nap(100);
     for (int i = 0; pid != 0 && i < 1000 && kill(pid, 0) == 0; i++)
         trace_nap(100);
     survive();
@@ -137,14 +142,30 @@ static void leave(void)
 }
 
 const struct operation operations_family[] = {
-    {.name = "family-enter-late", .run = enter, .survive = survive, .alive = alive, .outside = true,
+    {.name = "family-enter-late",
+     .run = enter,
+     .survive = survive,
+     .alive = alive,
+     .outside = true,
      .raw_fork = true},
-    {.name = "family-fork", .prepare = note_owner, .run = fork_one, .survive = survive_fork,
+    {.name = "family-fork",
+     .prepare = note_owner,
+     .run = fork_one,
+     .survive = survive_fork,
      .alive = alive},
     {.name = "family-reserve", .run = reserve, .survive = survive},
-    {.name = "family-join", .setup = reserve_first, .prepare = forget_family, .run = join,
-     .survive = survive_join, .alive = alive_join, .outside = true, .raw_fork = true},
-    {.name = "family-move", .setup = reserve_first, .run = join, .survive = survive_join,
+    {.name = "family-join",
+     .setup = reserve_first,
+     .prepare = forget_family,
+     .run = join,
+     .survive = survive_join,
+     .alive = alive_join,
+     .outside = true,
+     .raw_fork = true},
+    {.name = "family-move",
+     .setup = reserve_first,
+     .run = join,
+     .survive = survive_join,
      .alive = alive_join},
     {.name = "family-leave", .prepare = note_owner, .run = leave, .survive = survive},
     {.name = NULL},

@@ -32,7 +32,8 @@ static void survive(void)
     mp_status status = lock_within(SURVIVOR_MILLISECONDS);
     CHECK(status == MP_OK || status == MP_OWNER_DIED, "the mutex cannot be had: %d", (int)status);
     CHECK(inside != 1 || status == MP_OWNER_DIED, "its owner died inside, and nobody was told");
-    CHECK(!scene.finished || status == MP_OK, "it was unlocked, and its owner counts as dead inside");
+    CHECK(!scene.finished || status == MP_OK,
+          "it was unlocked, and its owner counts as dead inside");
     if (status == MP_OK || status == MP_OWNER_DIED)
         mp_mutex_unlock(mutex);
     CHECK(mp_mutex_try(mutex) == MP_OK, "an unlocked mutex cannot be had");
@@ -146,10 +147,19 @@ static void survive_sleeper(void)
 
 const struct operation operations_mutex[] = {
     {.name = "mutex", .setup = setup, .run = run, .alive = alive, .survive = survive},
-    {.name = "mutex-dead-owner", .setup = setup_dead_owner, .run = run, .survive = survive_dead_owner},
-    {.name = "mutex-sleep", .setup = setup_held, .run = run, .wake = unlock_once,
+    {.name = "mutex-dead-owner",
+     .setup = setup_dead_owner,
+     .run = run,
+     .survive = survive_dead_owner},
+    {.name = "mutex-sleep",
+     .setup = setup_held,
+     .run = run,
+     .wake = unlock_once,
      .survive = survive_held},
-    {.name = "mutex-wake", .setup = setup_sleeper, .prepare = prepare_hold_until_awaited,
-     .run = run_unlock, .survive = survive_sleeper},
+    {.name = "mutex-wake",
+     .setup = setup_sleeper,
+     .prepare = prepare_hold_until_awaited,
+     .run = run_unlock,
+     .survive = survive_sleeper},
     {.name = NULL},
 };

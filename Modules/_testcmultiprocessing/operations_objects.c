@@ -162,7 +162,8 @@ static void survive_only_the_pin(void)
     mp_status status = mp_object_attach(&ticket, MP_TYPE_BLOCK, &found);
     CHECK(status == MP_OK || (!pinned && status == MP_STALE), "the pin %s, attach gave %d",
           pinned ? "stands" : "is gone", (int)status);
-    CHECK(pinned || scene.shared->value[0] == 1 || !scene.finished, "the pickle was used up by nobody");
+    CHECK(pinned || scene.shared->value[0] == 1 || !scene.finished,
+          "the pickle was used up by nobody");
     if (status == MP_OK) {
         check_content(&found);
         mp_object_release(&found);
@@ -196,11 +197,20 @@ const struct operation operations_objects[] = {
     {.name = "object-pin-for", .setup = make, .run = run_pin_for_self, .survive = drop},
     {.name = "object-unpin", .setup = make_and_pin, .run = run_unpin, .survive = survive_unpin},
     {.name = "object-attach", .setup = make_and_pin, .run = run_attach, .survive = survive_attach},
-    {.name = "object-attach-last", .setup = make_pin_and_drop, .run = run_attach,
-     .alive = alive_only_the_pin, .survive = survive_only_the_pin},
-    {.name = "object-drop-reference", .setup = make_and_pin, .prepare = prepare_attach,
-     .run = run_drop, .survive = survive_attach},
-    {.name = "object-drop-last-reference", .setup = make_pin_and_drop, .prepare = prepare_attach,
-     .run = run_drop, .survive = nothing},
+    {.name = "object-attach-last",
+     .setup = make_pin_and_drop,
+     .run = run_attach,
+     .alive = alive_only_the_pin,
+     .survive = survive_only_the_pin},
+    {.name = "object-drop-reference",
+     .setup = make_and_pin,
+     .prepare = prepare_attach,
+     .run = run_drop,
+     .survive = survive_attach},
+    {.name = "object-drop-last-reference",
+     .setup = make_pin_and_drop,
+     .prepare = prepare_attach,
+     .run = run_drop,
+     .survive = nothing},
     {.name = NULL},
 };

@@ -23,8 +23,7 @@ static struct record *record;
 static void toy_setup(void)
 {
     if (record == NULL) {
-        void *memory =
-            mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED)
             stepper_abort(__FILE__, __LINE__, "mmap", -1);
         record = memory;

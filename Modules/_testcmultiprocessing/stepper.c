@@ -21,10 +21,10 @@
 
 /* What the caller asked for. */
 static struct {
-    unsigned visits; // how often each instruction is tried; 0: always
-    unsigned stride; // every how manieth of these
-    double seconds;  // stop after this time; 0: never
-    unsigned endings; // bit set of enum trace_ending
+    unsigned visits;   // how often each instruction is tried; 0: always
+    unsigned stride;   // every how manieth of these
+    double seconds;    // stop after this time; 0: never
+    unsigned endings;  // bit set of enum trace_ending
     unsigned failures; // stop after so many
 } wish = {.visits = 1, .stride = 1, .endings = 1U << TRACE_KILL, .failures = 5};
 
@@ -49,7 +49,7 @@ struct seen {
     uintptr_t at;
     uint32_t executed;
     uint32_t tried[TRACE_ENDINGS]; // visits below this were tried
-    uint32_t missed; // replays that went another way
+    uint32_t missed;               // replays that went another way
 };
 
 static struct {
@@ -158,8 +158,9 @@ static void print_place(uintptr_t at)
 
 static void report_failure(const char *what)
 {
-    printf("{\"failure\": \"%s\", \"ending\": \"%s\", \"instruction\": %zu, \"finished\": %s, \"what\": \"",
-           report.operation->name, report.ending, report.index, scene.finished ? "true" : "false");
+    printf(
+        "{\"failure\": \"%s\", \"ending\": \"%s\", \"instruction\": %zu, \"finished\": %s, \"what\": \"",
+        report.operation->name, report.ending, report.index, scene.finished ? "true" : "false");
     print_text(what);
     printf("\", \"where\": \"");
     print_place(report.at);
@@ -191,7 +192,8 @@ bool stepper_failed(void)
 void stepper_abort(const char *file, int line, const char *what, int status)
 {
     fprintf(stderr, "stepper: %s: %s:%d: %s gave %d, errno %s\n",
-            report.operation ? report.operation->name : "", file, line, what, status, strerror(errno));
+            report.operation ? report.operation->name : "", file, line, what, status,
+            strerror(errno));
     exit(2);
 }
 
@@ -368,8 +370,9 @@ static void trace_append(uintptr_t at)
     }
     struct seen *seen = seen_find(at);
     uint32_t index = (uint32_t)trace.count;
-    uint32_t anchor =
-        seen->executed == 0 ? index : trace.count ? trace.points[trace.count - 1].anchor : 0;
+    uint32_t anchor = seen->executed == 0 ? index
+                      : trace.count       ? trace.points[trace.count - 1].anchor
+                                          : 0;
     trace.points[trace.count++] = (struct point){at, seen->executed++, anchor};
 }
 
@@ -382,7 +385,8 @@ static bool record(void)
         addresses.slots[i].executed = 0;
     run_begin(0, 0);
     watch(0); // stepping through it all takes its time
-    enum trace_stop stop = trace_start(report.operation->raw_fork, prepare_child, report.operation->run, &pid);
+    enum trace_stop stop =
+        trace_start(report.operation->raw_fork, prepare_child, report.operation->run, &pid);
     for (; stop == TRACE_STOPPED; stop = trace_step(pid, waker()))
         trace_append(trace_pc(pid));
     report.traces++;
@@ -404,7 +408,8 @@ static bool record(void)
 /* Bring a fresh child in front of point `index` of the trace. */
 static enum trace_stop replay(size_t index, pid_t *pid)
 {
-    enum trace_stop stop = trace_start(report.operation->raw_fork, prepare_child, report.operation->run, pid);
+    enum trace_stop stop =
+        trace_start(report.operation->raw_fork, prepare_child, report.operation->run, pid);
     size_t anchor = trace.points[index].anchor;
     if (stop == TRACE_STOPPED)
         stop = trace_run_to(*pid, trace.points[anchor].at, waker());
@@ -485,8 +490,7 @@ static bool sweep(void)
         if (end_at(i)) {
             seen->tried[scene.ending] = trace.points[i].visit + 1;
             if ((scene.ending == TRACE_KILL || scene.ending == TRACE_ZOMBIE) &&
-                report.operation->wake != NULL &&
-                trace_is_system_call(trace.points[i].at))
+                report.operation->wake != NULL && trace_is_system_call(trace.points[i].at))
                 end_asleep_at(i);
         } else {
             seen->missed++;
@@ -522,7 +526,10 @@ static void print_report(void)
 {
     size_t distinct = 0, tried = 0;
     for (size_t i = 0; i <= addresses.mask && addresses.slots != NULL; i++) {
-        distinct += addresses.slots[i].at != 0;
+        /* Of the last trace: what a process does only once is in the first one alone. */
+        if (addresses.slots[i].executed == 0)
+            continue;
+        distinct++;
         tried += addresses.slots[i].tried[scene.ending] != 0;
     }
     printf("{\"operation\": \"%s\", \"ending\": \"%s\", \"instructions\": %zu, \"addresses\": %zu, "

@@ -25,12 +25,12 @@ struct operation {
     void (*prepare)(void); // in the child, not stepped; NULL: enter the family only
     void (*run)(void);     // in the child, stepped
     bool (*wake)(void);    // in the driver, when the child sleeps in `run`; NULL: it never sleeps
-    void (*alive)(void);   // in the driver while the child stands still, alive: nobody may take over
+    void (*alive)(void); // in the driver while the child stands still, alive: nobody may take over
     void (*survive)(void); // in the driver, after the end of the child
-    bool outside; // the child does not enter the family by itself before `run`
-    bool raw_fork; // forked behind the back of the at-fork handlers
-    bool fault;   // a planted fault: run on request only, and expected to fail
-    bool no_heap; // does not use the heap, which is therefore not compared
+    bool outside;          // the child does not enter the family by itself before `run`
+    bool raw_fork;         // forked behind the back of the at-fork handlers
+    bool fault;            // a planted fault: run on request only, and expected to fail
+    bool no_heap;          // does not use the heap, which is therefore not compared
 };
 
 extern const struct operation *const operation_tables[];
@@ -45,7 +45,7 @@ struct scene_shared {
 struct scene {
     struct scene_shared *shared;
     enum trace_ending ending;
-    bool finished; // the operation returned before its process ended
+    bool finished;  // the operation returned before its process ended
     unsigned wakes; // how often `wake` was called
     uint64_t run;   // different in each run
 };
@@ -61,20 +61,21 @@ void stepper_fail(const char *file, int line, const char *format, ...)
 bool stepper_failed(void);
 
 #define CHECK(condition, ...)                                                                      \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            stepper_fail(__FILE__, __LINE__, __VA_ARGS__);                                         \
-    } while (0)
+ do {                                                                                              \
+  if (!(condition))                                                                                \
+   stepper_fail(__FILE__, __LINE__, __VA_ARGS__);                                                  \
+ } while (0)
 
 /* For setup and prepare: without it the run means nothing. */
 #define MUST(expression)                                                                           \
-    do {                                                                                           \
-        mp_status must_status = (expression);                                                      \
-        if (must_status != MP_OK)                                                                  \
-            stepper_abort(__FILE__, __LINE__, #expression, (int)must_status);                      \
-    } while (0)
+ do {                                                                                              \
+  mp_status must_status = (expression);                                                            \
+  if (must_status != MP_OK)                                                                        \
+   stepper_abort(__FILE__, __LINE__, #expression, (int)must_status);                               \
+ } while (0)
 
-__attribute__((noreturn)) void stepper_abort(const char *file, int line, const char *what, int status);
+__attribute__((noreturn)) void stepper_abort(const char *file, int line, const char *what,
+                                             int status);
 
 /* ---- helpers: other processes of the family, not traced ---- */
 

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "trace.h"
 
-#include <errno.h>      // errno
-#include <fcntl.h>      // open
-#include <signal.h>     // SIGTRAP
-#include <stddef.h>     // offsetof
-#include <stdio.h>      // snprintf
-#include <stdlib.h>     // exit codes
-#include <string.h>     // strrchr
-#include <sys/prctl.h>  // die with the driver
-#include <sys/ptrace.h> // the tracer
+#include <errno.h>       // errno
+#include <fcntl.h>       // open
+#include <signal.h>      // SIGTRAP
+#include <stddef.h>      // offsetof
+#include <stdio.h>       // snprintf
+#include <stdlib.h>      // exit codes
+#include <string.h>      // strrchr
+#include <sys/prctl.h>   // die with the driver
+#include <sys/ptrace.h>  // the tracer
 #include <sys/syscall.h> // SYS_execve
-#include <sys/uio.h>    // struct iovec
-#include <sys/user.h>   // registers
-#include <sys/wait.h>   // waitpid
-#include <time.h>       // nanosleep
-#include <unistd.h>     // fork
-#include <elf.h>        // NT_PRSTATUS
+#include <sys/uio.h>     // struct iovec
+#include <sys/user.h>    // registers
+#include <sys/wait.h>    // waitpid
+#include <time.h>        // nanosleep
+#include <unistd.h>      // fork
+#include <elf.h>         // NT_PRSTATUS
 
 const char *const trace_ending_names[TRACE_ENDINGS] = {"kill", "zombie", "exec", "stop"};
 
@@ -34,9 +34,9 @@ __asm__(".text\n"
         ".globl trace_mark_end\n.type trace_mark_end, @function\n"
         "trace_mark_end:\n int3\n ret\n");
 
-#define BREAKPOINT UINT64_C(0xcc)
-#define BREAKPOINT_MASK UINT64_C(0xff)
-#define BREAKPOINT_SIZE 1 // how far the program counter is behind a breakpoint that was hit
+# define BREAKPOINT UINT64_C(0xcc)
+# define BREAKPOINT_MASK UINT64_C(0xff)
+# define BREAKPOINT_SIZE 1 // how far the program counter is behind a breakpoint that was hit
 
 typedef struct user_regs_struct registers;
 
@@ -50,7 +50,8 @@ static void registers_set_pc(registers *r, uintptr_t pc)
     r->rip = pc;
 }
 
-static void registers_set_call(registers *r, long number, const void *a, const void *b, const void *c)
+static void registers_set_call(registers *r, long number, const void *a, const void *b,
+                               const void *c)
 {
     r->rax = (unsigned long long)number;
     r->orig_rax = (unsigned long long)-1; // no system call is to be restarted
@@ -77,9 +78,9 @@ __asm__(".text\n"
         ".globl trace_mark_end\n.type trace_mark_end, %function\n"
         "trace_mark_end:\n brk #0\n ret\n");
 
-#define BREAKPOINT UINT64_C(0xd4200000)
-#define BREAKPOINT_MASK UINT64_C(0xffffffff)
-#define BREAKPOINT_SIZE 0
+# define BREAKPOINT UINT64_C(0xd4200000)
+# define BREAKPOINT_MASK UINT64_C(0xffffffff)
+# define BREAKPOINT_SIZE 0
 
 typedef struct user_regs_struct registers;
 
@@ -93,7 +94,8 @@ static void registers_set_pc(registers *r, uintptr_t pc)
     r->pc = pc;
 }
 
-static void registers_set_call(registers *r, long number, const void *a, const void *b, const void *c)
+static void registers_set_call(registers *r, long number, const void *a, const void *b,
+                               const void *c)
 {
     r->regs[8] = (unsigned long long)number;
     r->regs[0] = (uintptr_t)a;
@@ -198,13 +200,16 @@ bool trace_asleep(pid_t pid)
     return name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S';
 }
 
+static bool stopped_by_child_signal;
+
 static enum trace_stop classify(int status)
 {
     if (WIFEXITED(status))
         return lose("the traced process exited with code", WEXITSTATUS(status));
     if (WIFSIGNALED(status))
         return lose("the traced process was ended by signal", WTERMSIG(status));
-    if (WSTOPSIG(status) != SIGTRAP)
+    stopped_by_child_signal = WSTOPSIG(status) == SIGCHLD;
+    if (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGCHLD)
         return lose("the operation raised signal", WSTOPSIG(status));
     return TRACE_STOPPED;
 }
@@ -232,11 +237,17 @@ static enum trace_stop wait_stop(pid_t pid, trace_waker *waker)
     }
 }
 
+/* A signal that the operation does not care about stops it before its next instruction: again. */
 static enum trace_stop go_on(pid_t pid, enum __ptrace_request how, trace_waker *waker)
 {
-    if (ptrace(how, pid, NULL, NULL) != 0)
-        give_up("cannot let the traced process go on");
-    return wait_stop(pid, waker);
+    enum trace_stop stop;
+    do {
+        stopped_by_child_signal = false;
+        if (ptrace(how, pid, NULL, NULL) != 0)
+            give_up("cannot let the traced process go on");
+        stop = wait_stop(pid, waker);
+    } while (stopped_by_child_signal);
+    return stop;
 }
 
 /* ---- the child ---- */

@@ -335,20 +335,52 @@ static uint64_t warm_state(uint64_t entry)
 
 static_assert(MP_UNIT == 1U << 12, "entries use the zero bits of a run's offset");
 
-/* Take a warm run out of its place. The state decides; the entry is only a hint. */
+/* Does a place name a run that waits to be used again? */
+static bool names_warm(uint64_t entry)
+{
+    uint64_t offset = warm_offset(entry);
+    if (!mp_reachable(offset, MP_UNIT))
+        return false;
+    return is_run(offset, mp_unit_length(mp_unit_at(mp_unit_of(offset)))) &&
+           mp_load_acquire64(&mp_chunk_at(offset)->state) == warm_state(entry);
+}
+
+/* Make a warm run ours: its state decides between rivals. */
+static bool claim_warm(uint64_t offset, uint64_t state, uint32_t type)
+{
+    uint64_t length = mp_unit_length(mp_unit_at(mp_unit_of(offset)));
+    if (!mp_cas64(&mp_chunk_at(offset)->state, &state,
+                  MP_STATE(mp_self(), mp_state_generation(state) + 1, type)))
+        return false;
+    (void)mp_fetch_add64(&mp_family_shm()->warm_bytes, (uint64_t)0 - length * MP_UNIT);
+    return true;
+}
+
+/* Take a warm run out of its place. The entry is only a hint: one that names nothing is cleared. */
 static bool take_warm(uint64_t *place, uint64_t length, uint32_t type, uint64_t *offset)
 {
     uint64_t entry = mp_load_acquire64(place);
     *offset = warm_offset(entry);
-    if (entry == 0 || !is_run(*offset, length))
+    if (entry == 0)
         return false;
-    uint64_t state = warm_state(entry);
-    bool taken = mp_cas64(&mp_chunk_at(*offset)->state, &state,
-                          MP_STATE(mp_self(), mp_state_generation(state) + 1, type));
+    bool named = names_warm(entry);
+    if (named && !is_run(*offset, length))
+        return false;
+    bool taken = named && claim_warm(*offset, warm_state(entry), type);
     (void)mp_cas64(place, &entry, 0);
-    if (taken)
-        (void)mp_fetch_add64(&mp_family_shm()->warm_bytes, (uint64_t)0 - length * MP_UNIT);
     return taken;
+}
+
+/* The pages and the run go back to the heap. */
+static void free_run(uint64_t offset, uint64_t unit)
+{
+    struct mp_unit_shm *run = mp_unit_at(unit);
+    // If we die before the run is free, the collector must find a dead owner here.
+    mp_store_release64(&run->word, MP_UNIT_WORD(mp_self(), MP_UNIT_RUN, 0));
+    struct mp_chunk_shm *chunk = mp_chunk_at(offset);
+    mp_store_release64(&chunk->state,
+                       MP_STATE(MP_NOBODY, mp_state_generation(chunk->state), MP_TYPE_FREE));
+    mp_run_release(unit);
 }
 
 static bool find_warm(uint64_t length, uint32_t type, uint64_t *offset)
@@ -371,7 +403,7 @@ static void empty_warm(void)
                 continue;
             uint64_t unit = mp_unit_of(offset);
             if (take_warm(place, mp_unit_length(mp_unit_at(unit)), MP_TYPE_MESSAGE, &offset))
-                mp_run_release(unit);
+                free_run(offset, unit);
         }
     }
 }
@@ -410,6 +442,7 @@ static bool keep_warm(uint64_t offset, uint64_t length)
         struct mp_chunk_shm *chunk = mp_chunk_at(offset);
         uint32_t generation = mp_state_generation(chunk->state) + 1;
         (void)mp_fetch_add64(&family->warm_bytes, bytes);
+        mp_store_relaxed64(&chunk->life, 0); // an object made of it is unborn until it has a birth
         // Free from here on; without an entry (we die, or lose the place) a collection finds it.
         mp_store_release64(&chunk->state, MP_STATE(MP_NOBODY, generation, MP_TYPE_WARM));
         (void)mp_cas64(&bin[i], &expected, warm_entry(offset, generation));
@@ -420,16 +453,8 @@ static bool keep_warm(uint64_t offset, uint64_t length)
 
 static void release_run(uint64_t offset, uint64_t unit)
 {
-    struct mp_unit_shm *run = mp_unit_at(unit);
-    uint64_t length = mp_unit_length(run);
-    if (keep_warm(offset, length))
-        return;
-    // If we die before the run is free, the collector must find a dead owner here.
-    mp_store_release64(&run->word, MP_UNIT_WORD(mp_self(), MP_UNIT_RUN, 0));
-    struct mp_chunk_shm *chunk = mp_chunk_at(offset);
-    mp_store_release64(&chunk->state,
-                       MP_STATE(MP_NOBODY, mp_state_generation(chunk->state), MP_TYPE_FREE));
-    mp_run_release(unit);
+    if (!keep_warm(offset, mp_unit_length(mp_unit_at(unit))))
+        free_run(offset, unit);
 }
 
 /* ---- chunks ---- */
@@ -508,6 +533,35 @@ bool mp_chunk_valid(uint64_t offset, uint32_t type)
 }
 
 /* ---- giving back ---- */
+
+void mp_warm_forget_stale(void)
+{
+    for (int bin = 0; bin < MP_WARM_BINS; bin++) {
+        for (int i = 0; i < MP_WARM_DEPTH; i++) {
+            uint64_t *place = &mp_family_shm()->warm[bin][i];
+            uint64_t entry = mp_load_acquire64(place);
+            if (entry != 0 && !names_warm(entry))
+                (void)mp_cas64(place, &entry, 0);
+        }
+    }
+}
+
+bool mp_warm_is_listed(uint64_t offset, uint64_t state)
+{
+    uint64_t entry = warm_entry(offset, mp_state_generation(state));
+    uint32_t bin = warm_bin(mp_unit_length(mp_unit_at(mp_unit_of(offset))));
+    for (int i = 0; i < MP_WARM_DEPTH; i++) {
+        if (mp_load_acquire64(&mp_family_shm()->warm[bin][i]) == entry)
+            return true;
+    }
+    return false;
+}
+
+void mp_warm_release(uint64_t offset, uint64_t state)
+{
+    if (claim_warm(offset, state, MP_TYPE_MESSAGE))
+        free_run(offset, mp_unit_of(offset));
+}
 
 static void trim_class_locked(struct size_class *sizes, uint32_t class)
 {

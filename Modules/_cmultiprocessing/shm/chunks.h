@@ -82,6 +82,15 @@ void mp_chunks_after_fork(bool child);
 /* Return what this process keeps for itself: empty slabs, lists. Part of a collection. */
 void mp_chunks_trim(void);
 
+/* Used by reclaim.c. Clear the places in the list of warm runs that name none: whoever took such a
+ * run died before he cleared its place. */
+void mp_warm_forget_stale(void);
+
+/* Used by reclaim.c. Does a place name this warm run, whose header was `state`? Otherwise nobody can
+ * find it - whoever released it died, or lost the place to a rival - and it goes back to the heap. */
+bool mp_warm_is_listed(uint64_t offset, uint64_t state);
+void mp_warm_release(uint64_t offset, uint64_t state);
+
 /* Used by reclaim.c. Release a slab whose chunks are all free, given by its first unit; the caller
  * owns the slab. */
 bool mp_slab_is_empty(uint64_t unit);

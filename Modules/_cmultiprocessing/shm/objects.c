@@ -26,7 +26,9 @@ mp_status mp_object_create(uint32_t type, uint64_t size, mp_handle *handle)
     if (status != MP_OK)
         return status;
     struct mp_chunk_shm *chunk = mp_chunk_at(offset);
-    chunk->life = birth & BIRTH_MASK;
+    // Until here the object is unborn: if we die, a collection frees it at once. 0 says unborn, so a
+    // birth of 0 counts as one serial earlier.
+    mp_store_release64(&chunk->life, (birth & BIRTH_MASK) != 0 ? birth & BIRTH_MASK : BIRTH_MASK);
     *handle = (mp_handle){
         .offset = offset,
         .generation = mp_state_generation(chunk->state),

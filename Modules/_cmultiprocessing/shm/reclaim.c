@@ -116,6 +116,12 @@ static void sweep_chunk(struct collection *collection, uint64_t offset)
         if (dead)
             sweep_linked(offset, state);
     } else {
+        if (dead && mp_load_relaxed64(&mp_chunk_at(offset)->life) == 0) {
+            // Unborn (objects.c): its maker never got to know it. Not to be finalized, nor retired:
+            // every process would count as one that may know an object so old.
+            (void)mp_chunk_release_if(offset, state);
+            return;
+        }
         if (dead)
             mp_object_retire(offset, state);
         if (dead || mp_state_owner(state) == MP_DISOWNED)
@@ -148,8 +154,13 @@ static void sweep_run(struct collection *collection, uint64_t unit, struct mp_un
     uint64_t offset = mp_unit_offset(unit);
     uint64_t word = mp_load_acquire64(&run->word);
     uint64_t state = mp_load_acquire64(&mp_chunk_at(offset)->state);
-    if (mp_state_type(state) == MP_TYPE_WARM)
-        collection->warm_bytes += mp_unit_length(run) * MP_UNIT;
+    if (mp_state_type(state) == MP_TYPE_WARM) {
+        if (mp_warm_is_listed(offset, state))
+            collection->warm_bytes += mp_unit_length(run) * MP_UNIT;
+        else
+            mp_warm_release(offset, state);
+        return;
+    }
     // Whoever took or released it died between the descriptor's store and the header's.
     uint64_t mine = MP_UNIT_WORD(mp_self(), MP_UNIT_RUN, 0);
     if (mp_state_type(state) == MP_TYPE_FREE) {
@@ -284,6 +295,7 @@ static void collect(void)
     memset(&collection, 0, sizeof collection);
     mp_store_relaxed64(&family->retired, 0);
     mp_store_relaxed64(&family->retired_units, 0);
+    mp_warm_forget_stale();
     mp_run_walk(visit_sweep, &collection);
     mp_store_relaxed64(&last.survivors,
                        collection.candidates.count != 0 ? free_candidates(&collection) : 0);
