@@ -141,8 +141,12 @@ mp_status mp_object_attach(const mp_object_ticket *ticket, uint32_t type, mp_han
     uint64_t state, reference, pin_state;
     if (ticket->family != mp_family_shm()->id[0])
         return MP_FOREIGN;
-    if (!mp_reachable(ticket->offset, MP_CHUNK_HEADER))
-        return ticket->offset < mp_family_shm()->size ? MP_NO_SPACE : MP_DAMAGED;
+    if (!mp_reachable(ticket->offset, MP_CHUNK_HEADER)) {
+        // A process with a smaller address space than its relatives maps less of the family.
+        bool elsewhere =
+            ticket->offset >= mp_family.mapped && ticket->offset < mp_family_shm()->size;
+        return elsewhere ? MP_NO_SPACE : MP_DAMAGED;
+    }
     if (!mp_chunk_valid(ticket->offset, type) ||
         !is_object(ticket->offset, type, ticket->generation, &state))
         return MP_STALE;
