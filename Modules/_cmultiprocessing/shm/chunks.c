@@ -225,8 +225,8 @@ static uint64_t pop(uint32_t class, uint32_t type)
         offset = sizes->free[--sizes->free_count];
         struct mp_chunk_shm *chunk = mp_chunk_at(offset);
         memset(chunk + 1, 0, mp_slab_chunk_size(class) - MP_CHUNK_HEADER);
-        chunk->life = 0;
-        uint32_t generation = mp_state_generation(chunk->state) + 1;
+        mp_store_relaxed64(&chunk->life, 0);
+        uint32_t generation = mp_state_generation(mp_load_relaxed64(&chunk->state)) + 1;
         // Committed: until here the chunk is free for whoever owns the slab.
         mp_store_release64(&chunk->state, MP_STATE(mp_self(), generation, type));
     }
@@ -378,8 +378,9 @@ static void free_run(uint64_t offset, uint64_t unit)
     // If we die before the run is free, the collector must find a dead owner here.
     mp_store_release64(&run->word, MP_UNIT_WORD(mp_self(), MP_UNIT_RUN, 0));
     struct mp_chunk_shm *chunk = mp_chunk_at(offset);
-    mp_store_release64(&chunk->state,
-                       MP_STATE(MP_NOBODY, mp_state_generation(chunk->state), MP_TYPE_FREE));
+    mp_store_release64(
+        &chunk->state,
+        MP_STATE(MP_NOBODY, mp_state_generation(mp_load_relaxed64(&chunk->state)), MP_TYPE_FREE));
     mp_run_release(unit);
 }
 
@@ -421,9 +422,11 @@ static mp_status take_run(uint32_t type, uint64_t size, uint64_t *offset)
         return status;
     *offset = mp_unit_offset(unit);
     struct mp_chunk_shm *chunk = mp_chunk_at(*offset);
-    chunk->life = 0;
+    mp_store_relaxed64(&chunk->life, 0);
     // Dying before this store leaves a run whose descriptor names a dead owner: swept.
-    mp_store_release64(&chunk->state, MP_STATE(mp_self(), next_generation(chunk->state), type));
+    mp_store_release64(
+        &chunk->state,
+        MP_STATE(mp_self(), next_generation(mp_load_relaxed64(&chunk->state)), type));
     return MP_OK;
 }
 
@@ -440,7 +443,7 @@ static bool keep_warm(uint64_t offset, uint64_t length)
         if (mp_load_relaxed64(&bin[i]) != 0)
             continue;
         struct mp_chunk_shm *chunk = mp_chunk_at(offset);
-        uint32_t generation = mp_state_generation(chunk->state) + 1;
+        uint32_t generation = mp_state_generation(mp_load_relaxed64(&chunk->state)) + 1;
         (void)mp_fetch_add64(&family->warm_bytes, bytes);
         mp_store_relaxed64(&chunk->life, 0); // an object made of it is unborn until it has a birth
         // Free from here on; without an entry (we die, or lose the place) a collection finds it.

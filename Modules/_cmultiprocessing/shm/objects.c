@@ -31,7 +31,7 @@ mp_status mp_object_create(uint32_t type, uint64_t size, mp_handle *handle)
     mp_store_release64(&chunk->life, (birth & BIRTH_MASK) != 0 ? birth & BIRTH_MASK : BIRTH_MASK);
     *handle = (mp_handle){
         .offset = offset,
-        .generation = mp_state_generation(chunk->state),
+        .generation = mp_state_generation(mp_load_relaxed64(&chunk->state)),
         .type = type,
         .holder = mp_self(),
     };
