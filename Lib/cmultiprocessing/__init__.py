@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: PSF-2.0
 """CPython's multiprocessing as a native library: the same API, and it goes on when a process is killed.
 
-    import cmultiprocessing as multiprocessing
+import cmultiprocessing as multiprocessing
 """
 from __future__ import annotations
 
 from typing import Any
 
 from . import context
-from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
+from .context import AuthenticationError, BufferTooShort, Process, ProcessError
+from .context import TimeoutError as TimeoutError
 from .process import active_children, current_process, parent_process
 
 _default = context._default_context

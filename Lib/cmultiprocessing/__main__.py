@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: PSF-2.0
 """Run a program in which `multiprocessing` means this package, in all of its processes.
 
-    python -m cmultiprocessing prog.py [arguments]
-    python -m cmultiprocessing -m module [arguments]
-    python -m cmultiprocessing -c statements [arguments]
+python -m cmultiprocessing prog.py [arguments]
+python -m cmultiprocessing -m module [arguments]
+python -m cmultiprocessing -c statements [arguments]
 """
 from __future__ import annotations
 

@@ -58,5 +58,5 @@ def install() -> None:
         return
     for name in [name for name in sys.modules if name == _NAME or name.startswith(_NAME + ".")]:
         del sys.modules[name]
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder())
     importlib.import_module(_NAME)

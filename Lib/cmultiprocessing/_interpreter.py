@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = ["get_executable", "set_executable", "args_from_interpreter_flags", "program", "spawnv_passfds"]
 
@@ -72,7 +73,8 @@ def _warning_options() -> list[str]:
 
 def _x_options() -> list[str]:
     """-X options, as they were given."""
-    return [arg for name, value in sys._xoptions.items() for arg in ("-X", name if value is True else f"{name}={value}")]
+    options = [name if value is True else f"{name}={value}" for name, value in sys._xoptions.items()]
+    return [f"-X{option}" for option in options]
 
 
 def _package_home() -> str:
@@ -99,8 +101,10 @@ def spawnv_passfds(path: bytes | str, args: Iterable[str | bytes], passfds: Iter
         path: the executable; it is not looked for in PATH.
         args: its argument vector, the program's own name first.
         passfds: descriptors that stay open under the same numbers.
+
     Returns:
         The new process's id.
+
     Raises:
         OSError: no process, or no descriptor, can be had.
     """
@@ -111,7 +115,8 @@ def spawnv_passfds(path: bytes | str, args: Iterable[str | bytes], passfds: Iter
     nothing = (-1,) * 6
     report_r, report_w = os.pipe()
     try:
-        return _posixsubprocess.fork_exec(
+        fork_exec: Any = _posixsubprocess.fork_exec  # its signature is not the same in all versions' stubs
+        pid: int = fork_exec(
             list(args), [path], True, tuple(sorted(map(int, passfds))), None, None, *nothing, report_r, report_w,
             False, False, -1, None, None, None, -1, None, use_vfork,
         )  # fmt: skip

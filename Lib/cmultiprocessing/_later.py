@@ -21,7 +21,7 @@ def missing(module: str, name: str) -> NotImplementedError:
 def missing_function(module: str, name: str) -> Callable[..., NoReturn]:
     """A function that raises `missing`."""
 
-    def function(*args: Any, **kwargs: Any) -> NoReturn:
+    def function(*_args: Any, **_kwargs: Any) -> NoReturn:
         raise missing(module, name)
 
     function.__name__ = function.__qualname__ = name
@@ -33,7 +33,7 @@ def missing_function(module: str, name: str) -> Callable[..., NoReturn]:
 def missing_class(module: str, name: str) -> Any:
     """A class that can be subclassed, and raises `missing` when an object of it is made."""
 
-    def refuse(self: object, *args: Any, **kwargs: Any) -> None:
+    def refuse(_self: object, *_args: Any, **_kwargs: Any) -> None:
         raise missing(module, name)
 
     return type(name, (), {"__init__": refuse, "__module__": module, "__doc__": "Not implemented yet."})

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: PSF-2.0
 """A child that dies with its parent, and one that notices it.
 
-The leash is a pipe. The parent keeps the write end and writes nothing; the child has the read end. When the parent dies,
-however it dies, the kernel closes the write end. A child that only wants to know polls its end. One that has to die
-arms it: O_ASYNC with F_SETSIG makes the kernel send SIGKILL at that moment, without a thread and at any instruction
-of the child. (PR_SET_PDEATHSIG follows the thread that started the child, not the process.)
+The leash is a pipe. The parent keeps the write end and writes nothing; the child has the read end. When the parent
+dies, however it dies, the kernel closes the write end. A child that only wants to know polls its end. One that has to
+die arms it: O_ASYNC with F_SETSIG makes the kernel send SIGKILL at that moment, without a thread and at any
+instruction of the child. (PR_SET_PDEATHSIG follows the thread that started the child, not the process.)
 
 What must stay true: nobody but the parent has the write end. It is close-on-exec, and every forked child, also one of
 a bare os.fork(), closes those that it inherited.
 """
 from __future__ import annotations
 
-import fcntl
 import os
 from _thread import RLock
 
@@ -31,6 +30,7 @@ def new() -> tuple[int, int]:
 
     Returns:
         The child's end and the parent's end, both close-on-exec.
+
     Raises:
         OSError: no descriptors left.
     """
@@ -60,6 +60,8 @@ def arm(read_end: int) -> None:
     Args:
         read_end: the child's end. It stays open until this process ends.
     """
+    import fcntl
+
     fcntl.fcntl(read_end, fcntl.F_SETSIG, _SIGKILL)
     fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
     flags = fcntl.fcntl(read_end, fcntl.F_GETFL)

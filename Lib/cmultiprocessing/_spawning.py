@@ -33,6 +33,7 @@ def assert_spawning(obj: object) -> None:
 
     Args:
         obj: what is being pickled; only its type is named in the message.
+
     Raises:
         RuntimeError: this thread is not starting a process.
     """

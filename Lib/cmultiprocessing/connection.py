@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import _errors, reduction
-from ._later import missing
+from ._later import missing_class, missing_function
 from .reduction import ForkingPickler as _ForkingPickler
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
@@ -115,6 +115,7 @@ class _ConnectionBase:
             buf: bytes, or anything with the buffer interface.
             offset: position in bytes of the first one to send.
             size: number of bytes; None for all from offset on.
+
         Raises:
             ValueError: offset or size is negative or leads out of the buffer.
             OSError: closed, read-only, or the other end is closed.
@@ -137,6 +138,7 @@ class _ConnectionBase:
 
         Args:
             maxlength: a longer message raises OSError, and the connection can be read no more.
+
         Raises:
             EOFError: nothing is left, and the other end is closed.
             OSError: closed, write-only.
@@ -165,8 +167,10 @@ class _ConnectionBase:
         Args:
             buf: where it goes.
             offset: position in bytes.
+
         Returns:
             Its length in bytes.
+
         Raises:
             BufferTooShort: it does not fit; `args[0]` is the message.
             ValueError: offset is negative or beyond the buffer.
@@ -314,6 +318,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     Args:
         object_list: connections, sockets, sentinels: descriptors and objects with fileno().
         timeout: seconds to wait for the first; None for ever, negative is 0.
+
     Returns:
         The ready ones in their order; empty when the time is over. End of file counts as ready.
     Since 3.3; multiprocessing documentation, 'connection.wait'.
@@ -329,62 +334,18 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         # poll takes an int of milliseconds: a wait of months is done in pieces.
         ready = {fd for fd, _ in poll.poll(None if left is None else min(left * 1000, 1e9))}
         if ready or left == 0.0 or (left is not None and left * 1000 < 1e9):
-            return [item for item, fd in zip(objects, descriptors) if fd in ready]
+            return [item for item, fd in zip(objects, descriptors, strict=True) if fd in ready]
 
 
-# To come: Listener, Client and the handshake.
+# Listener, Client and the handshake are to come.
 
-
-class SocketListener:
-    """A listening socket. Not implemented yet."""
-
-    def __init__(self, address: Any, family: str, backlog: int = 1) -> None:
-        raise missing(__name__, "SocketListener")
-
-
-class Listener:
-    """A listener for connections. Not implemented yet."""
-
-    def __init__(
-        self, address: Any = None, family: str | None = None, backlog: int = 1, authkey: bytes | None = None
-    ) -> None:
-        raise missing(__name__, "Listener")
-
-
-def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Any:
-    """Connect to a listener. Not implemented yet."""
-    raise missing(__name__, "Client")
-
-
-def SocketClient(address: Any) -> Any:
-    """Connect to a socket. Not implemented yet."""
-    raise missing(__name__, "SocketClient")
-
-
-def arbitrary_address(family: str) -> Any:
-    """An address to listen at. Not implemented yet."""
-    raise missing(__name__, "arbitrary_address")
-
-
-def address_type(address: Any) -> str:
-    """The family of an address. Not implemented yet."""
-    raise missing(__name__, "address_type")
-
-
-def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
-    """Make the peer prove that it knows the key. Not implemented yet."""
-    raise missing(__name__, "deliver_challenge")
-
-
-def answer_challenge(connection: Any, authkey: bytes) -> None:
-    """Prove that this side knows the key. Not implemented yet."""
-    raise missing(__name__, "answer_challenge")
-
-
-class XmlListener(Listener):
-    """Listener whose messages are XML-RPC. Not implemented yet."""
-
-
-def XmlClient(*args: Any, **kwargs: Any) -> Any:
-    """Client whose messages are XML-RPC. Not implemented yet."""
-    raise missing(__name__, "XmlClient")
+Client = missing_function(__name__, "Client")
+Listener = missing_class(__name__, "Listener")
+SocketClient = missing_function(__name__, "SocketClient")
+SocketListener = missing_class(__name__, "SocketListener")
+XmlClient = missing_function(__name__, "XmlClient")
+XmlListener = missing_class(__name__, "XmlListener")
+address_type = missing_function(__name__, "address_type")
+answer_challenge = missing_function(__name__, "answer_challenge")
+arbitrary_address = missing_function(__name__, "arbitrary_address")
+deliver_challenge = missing_function(__name__, "deliver_challenge")

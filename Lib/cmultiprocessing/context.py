@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import _default_context as _hooks
 from . import _spawning, process
-from ._errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
-from ._spawning import _tls, assert_spawning, get_spawning_popen, set_spawning_popen
+from ._errors import AuthenticationError as AuthenticationError
+from ._errors import BufferTooShort as BufferTooShort
+from ._errors import ProcessError as ProcessError
+from ._errors import TimeoutError as TimeoutError
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -102,8 +104,17 @@ class BaseContext:
 
         return Event(ctx=self.get_context())
 
-    def Barrier(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> Barrier:
-        """A place where `parties` processes meet. action: called by one of them; timeout: default of wait(), seconds."""
+    def Barrier(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> Barrier:
+        """A place where processes meet.
+
+        Args:
+            parties: how many.
+            action: called by one of them when all are there.
+            timeout: default of wait(), in seconds.
+
+        """
         from .synchronize import Barrier
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
@@ -266,6 +277,7 @@ class DefaultContext(BaseContext):
         Args:
             method: 'fork', 'spawn' or 'forkserver'. With force, None goes back to "not chosen yet".
             force: even if it was chosen before.
+
         Raises:
             RuntimeError: it was chosen before.
             ValueError: there is no such method.

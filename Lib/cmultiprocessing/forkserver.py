@@ -20,6 +20,7 @@ The server ends when nobody has the other end of its sockets any more.
 from __future__ import annotations
 
 import _thread
+import atexit
 import errno
 import gc
 import hmac
@@ -32,9 +33,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
-from . import _cmultiprocessing, _interpreter, _leash, process, reduction, spawn
+from . import _cmultiprocessing, _interpreter, _leash, process, reduction, resource_tracker, spawn
 
-__all__ = ["ensure_running", "get_inherited_fds", "set_forkserver_preload", "start_child"]
+__all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload", "start_child"]
 
 _KEY_SIZE = 32
 _MAX_TICKET = 64
@@ -80,6 +81,7 @@ class ForkServer:
 
         Args:
             modules_names: full names; '__main__' is the program's main module. Import errors are ignored.
+
         Raises:
             TypeError: not a list of strings.
         """
@@ -136,7 +138,7 @@ class ForkServer:
                 if executable is None:
                     raise RuntimeError("no interpreter to run: sys.executable is empty, use set_executable()")
                 options = _interpreter.args_from_interpreter_flags()
-                command = [executable, *options, "-c", _interpreter.program(statement)]
+                command: list[str | bytes] = [executable, *options, "-c", _interpreter.program(statement)]
                 return _interpreter.spawnv_passfds(executable, command, (control_fd, data_fd, family_fd))
             finally:
                 os.close(data_fd)
@@ -164,8 +166,10 @@ class ForkServer:
 
         Args:
             request: what the child needs.
+
         Returns:
             Its pid; its exit code if it has ended already; the descriptor through which that comes.
+
         Raises:
             OSError: the server cannot fork, or dies each time that it is asked.
             ValueError: more descriptors than one message can carry.
@@ -192,6 +196,34 @@ class ForkServer:
             os.close(status_r)
             self._lost()
         raise OSError(f"the fork server died {_ATTEMPTS} times when it was asked for a process")
+
+    def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
+        """Have the server fork a child whose start data the caller writes.
+
+        Args:
+            fds: descriptors that travel along, see `get_inherited_fds`.
+
+        Returns:
+            A descriptor that reports come through (kind, pid, value: see `read_exit_code`), and one to write the
+            pickled preparation data and process object to.
+
+        """
+        self.ensure_running()
+        lent: list[int] = []  # the child's
+        try:
+            family_fd, ticket = _cmultiprocessing.family_reserve()
+            lent.append(family_fd)
+            leash_end, _ = _leash.new()
+            lent.append(leash_end)
+            data_r, data_w = os.pipe()
+            lent.append(data_r)
+            status_r, status_w = os.pipe()
+            lent.append(status_w)
+            self._send(Request(data_r, leash_end, family_fd, ticket, False, None, fds), status_w)
+        finally:
+            for fd in lent:
+                os.close(fd)
+        return status_r, data_w
 
     def _send(self, request: Request, status_w: int) -> None:
         control = self._control
@@ -246,6 +278,7 @@ def read_exit_code(status_r: int) -> int | None:
 
     Args:
         status_r: descriptor of `start_child`.
+
     Returns:
         The code; None while it runs; 255 where the server died before the child, so that nobody knows.
     """
@@ -384,10 +417,8 @@ class _Server:
             signal.signal(signal.SIGINT, self._interrupt_handler)
             _cmultiprocessing.family_join(family_fd, ticket)
             if has_tracker:
-                _adopt_tracker(others.pop(0))
+                resource_tracker._resource_tracker._fd = others.pop(0)
             _forkserver._adopt(control_fd, key, others)
-            import atexit
-
             atexit._clear()
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -402,12 +433,6 @@ class _Server:
         _report(status_w, _ENDED, pid, os.waitstatus_to_exitcode(status))
         _leash.drop(pidfd)
         _leash.drop(status_w)
-
-
-def _adopt_tracker(fd: int) -> None:
-    from . import resource_tracker
-
-    resource_tracker._resource_tracker._fd = fd
 
 
 def _report(status_w: int, kind: int, pid: int, value: int) -> None:
@@ -436,5 +461,6 @@ _forkserver = ForkServer()
 ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
 set_forkserver_preload = _forkserver.set_forkserver_preload
+connect_to_new_process = _forkserver.connect_to_new_process
 start_child = _forkserver.start_child
 os.register_at_fork(after_in_child=_forkserver._after_fork)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ._later import missing, missing_class
 
@@ -17,7 +17,7 @@ class RemoteError(Exception):
 class BaseManager:
     """A manager without types of its own. It cannot be started yet."""
 
-    _registry: dict[str, tuple[Any, ...]] = {}
+    _registry: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise missing(__name__, type(self).__name__)
@@ -50,7 +50,7 @@ class BaseManager:
 
 
 def _maker(typeid: str) -> Callable[..., Any]:
-    def make(self: BaseManager, *args: Any, **kwargs: Any) -> Any:
+    def make(_self: BaseManager, *_args: Any, **_kwargs: Any) -> Any:
         raise missing(__name__, f"BaseManager.{typeid}")
 
     make.__name__ = typeid
@@ -59,6 +59,10 @@ def _maker(typeid: str) -> Callable[..., Any]:
 
 class SyncManager(BaseManager):
     """A manager of the common types. It cannot be started yet."""
+
+    def start(self, *args: Any, **kwargs: Any) -> None:
+        """Start the server. Not implemented yet."""
+        raise missing(__name__, "SyncManager.start")
 
 
 class SharedMemoryManager(BaseManager):

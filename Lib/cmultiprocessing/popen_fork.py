@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from . import _cmultiprocessing, _leash, process, util
 
@@ -34,7 +34,7 @@ class Popen:
     sentinel: int
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
-        util._flush_std_streams()
+        process._flush_std_streams()
         self.returncode: int | None = None
         self.finalizer: util.Finalize | None = None
         self._reap_lock = _thread.RLock()
@@ -89,6 +89,7 @@ class Popen:
 
         Args:
             timeout: seconds; None for ever.
+
         Returns:
             The exit code, None where it still runs.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from . import _cmultiprocessing, _leash, forkserver, popen_fork, process, resource_tracker, spawn
 from .popen_spawn_posix import write_start_data
@@ -19,7 +18,9 @@ class _DupFd:
 
     def detach(self) -> int:
         """The descriptor, now the caller's."""
-        return forkserver.get_inherited_fds()[self.index]
+        fds = forkserver.get_inherited_fds()
+        assert fds is not None, "made for a child of the fork server"
+        return fds[self.index]
 
 
 class Popen(popen_fork.Popen):
@@ -50,7 +51,13 @@ class Popen(popen_fork.Popen):
             leash_end, self._leash_end = _leash.new()
             lent.append(leash_end)
             request = forkserver.Request(
-                data_fd, leash_end, family_fd, ticket, process_obj._needs_leash(), resource_tracker.running_fd(), self._fds
+                data_fd=data_fd,
+                leash_fd=leash_end,
+                family_fd=family_fd,
+                ticket=ticket,
+                leashed=process_obj._needs_leash(),
+                tracker_fd=resource_tracker.running_fd(),
+                fds=self._fds,
             )
             self.pid, self.returncode, status_fd = forkserver.start_child(request)
             self._watch(status_fd)

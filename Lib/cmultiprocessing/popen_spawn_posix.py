@@ -30,8 +30,10 @@ def write_start_data(popen: Any, process_obj: process.BaseProcess, data: dict[st
         process_obj: the process.
         data: its preparation data.
         ticket: the child's place in the family; shared objects among the arguments live until it has taken them.
+
     Returns:
         The file, positioned at its beginning; close-on-exec.
+
     Raises:
         Exception: whatever pickling raises, with a note of what was pickled for what.
     """

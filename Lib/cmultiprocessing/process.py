@@ -230,10 +230,10 @@ class BaseProcess:
         if self._popen is not None:
             if self._popen.poll() is None:
                 raise ValueError(f"cannot close {self._name!r} while it runs: first join() it, or terminate() it")
-            self._popen.close()
-            self._popen = None
-            del self._sentinel
             _children.discard(self)
+            self._popen.close()
+            del self._sentinel
+            self._popen = None
         self._closed = True
 
     @property
@@ -285,7 +285,7 @@ class BaseProcess:
         self._check_closed()
         if self is _current_process:
             return os.getpid()
-        return self._popen and self._popen.pid
+        return None if self._popen is None else int(self._popen.pid)
 
     pid = ident
 
@@ -333,8 +333,10 @@ class BaseProcess:
         """Be this process: run() between getting ready and the exit work.
 
         Called in the child, through the instance: coverage tools replace it on the class.
+
         Args:
             parent_sentinel: descriptor that gets ready when the parent dies.
+
         Returns:
             The exit code.
         """
@@ -443,7 +445,7 @@ def _close_stdin() -> None:
         pass  # broken or closed already: it is replaced anyhow
     try:
         fd = os.open(os.devnull, os.O_RDONLY)
-        sys.stdin = open(fd, encoding="utf-8", closefd=False)
+        sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
     except (OSError, ValueError):
         pass  # no /dev here: a closed stdin is empty, too
 

@@ -6,6 +6,7 @@ standard library's multiprocessing are understood: those names mean this package
 """
 from __future__ import annotations
 
+import _pickle as pickle  # the C half: all that is used here, without the Python half's import time
 import copyreg
 import functools
 import io
@@ -14,9 +15,7 @@ import sys
 from abc import ABCMeta
 from collections import ChainMap
 from collections.abc import Callable, Sequence
-from typing import IO, Any
-
-import _pickle as pickle  # the C half: all that is used here, without the Python half's import time
+from typing import IO, Any, ClassVar
 
 from . import _spawning
 
@@ -34,8 +33,8 @@ class ForkingPickler(pickle.Pickler):
     Source: multiprocessing documentation has none; torch, numpy and loky rely on `register`, `dumps`, `loads`.
     """
 
-    _extra_reducers: dict[type, Callable[[Any], Any]] = {}
-    _copyreg_dispatch = ChainMap(copyreg.dispatch_table)
+    _extra_reducers: ClassVar[dict[type, Callable[[Any], Any]]] = {}
+    _copyreg_dispatch: ClassVar[ChainMap[Any, Any]] = ChainMap(copyreg.dispatch_table)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -55,8 +54,10 @@ class ForkingPickler(pickle.Pickler):
         Args:
             obj: any object.
             protocol: None for the interpreter's default.
+
         Returns:
             The bytes, as a view.
+
         Raises:
             Exception: whatever its reducers raise; pickle.PicklingError where there is none.
         """
@@ -114,6 +115,7 @@ def sendfds(sock: Any, fds: Sequence[int]) -> None:
     Args:
         sock: a connected stream socket.
         fds: at most 253, the kernel's limit for one message.
+
     Raises:
         ValueError: more than that.
         OSError: the peer is gone.
@@ -235,7 +237,7 @@ def _register_sockets() -> None:
         ForkingPickler._extra_reducers.setdefault(module.socket, _reduce_socket)
 
 
-class AbstractReducer(metaclass=ABCMeta):
+class AbstractReducer(metaclass=ABCMeta):  # noqa: B024  abstract by name only, as documented
     """Base class of a replacement for this module, for `context.reducer = ...`.
 
     Since 3.6; multiprocessing documentation, 'Context objects'.

@@ -11,7 +11,7 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from . import _alias, _default_context, _interpreter, process
+from . import _alias, _cmultiprocessing, _default_context, _interpreter, _leash, process, reduction, resource_tracker
 from ._interpreter import get_executable, set_executable
 
 __all__ = ["_main", "freeze_support", "set_executable", "get_executable", "get_preparation_data", "get_command_line",
@@ -85,16 +85,10 @@ def spawn_main(
     if not is_forking(sys.argv) and not getattr(sys, "frozen", False):
         raise AssertionError("spawn_main is called in children that this package starts, not by programs")
     if leashed:
-        from . import _leash
-
         _leash.arm(leash_fd)
     if family_fd is not None:
-        from . import _cmultiprocessing
-
         _cmultiprocessing.family_join(family_fd, bytes.fromhex(ticket))
     if tracker_fd is not None:
-        from . import resource_tracker
-
         resource_tracker._resource_tracker._fd = tracker_fd
     _main(pipe_handle, leash_fd)
 
@@ -118,8 +112,6 @@ def _main(fd: int, parent_sentinel: int) -> NoReturn:
 
 def _load(fd: int) -> process.BaseProcess:
     """Prepare this interpreter, then the process object of the start data."""
-    from . import reduction
-
     current = process.current_process()
     current._inheriting = True  # type: ignore[attr-defined]
     try:
@@ -152,8 +144,10 @@ def get_preparation_data(name: str) -> dict[str, Any]:
 
     Args:
         name: the child's name.
+
     Returns:
         A dict; coverage tools and freezers add entries of their own.
+
     Raises:
         RuntimeError: this process is itself importing the main module.
     """
@@ -171,9 +165,11 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     }
     util = sys.modules.get(f"{__package__}.util")
     if util is not None:
+        logger = util._logger
         data["log_to_stderr"] = util._log_to_stderr
-        if util._logger is not None:
-            data["log_level"] = util._logger.getEffectiveLevel()
+        data["log_level"] = None if logger is None else logger.getEffectiveLevel()
+        if logger is not None:
+            data["prepare_logging"] = util.prepare_logging  # its name, so that only such children import it
     if process.strict_daemons:
         data["strict_daemons"] = True
     data.update(_main_module_for_child())
@@ -221,8 +217,8 @@ def prepare(data: dict[str, Any]) -> None:
         current.authkey = data["authkey"]
     if "strict_daemons" in data:
         process.strict_daemons = data["strict_daemons"]
-    if data.get("log_to_stderr") or "log_level" in data:
-        _prepare_logging(data)
+    if "prepare_logging" in data:
+        data["prepare_logging"](data)
     if "environ" in data:
         _prepare_environment(data["environ"])
     if "sys_path" in data:
@@ -239,15 +235,6 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_name(data["init_main_from_name"])
     elif "init_main_from_path" in data:
         _fixup_main_from_path(data["init_main_from_path"])
-
-
-def _prepare_logging(data: dict[str, Any]) -> None:
-    from . import util
-
-    if "log_level" in data:
-        util.get_logger().setLevel(data["log_level"])
-    if data.get("log_to_stderr"):
-        util.log_to_stderr()
 
 
 def _prepare_environment(environ: dict[str, str]) -> None:
@@ -307,6 +294,7 @@ def _run_source(path: str, module: types.ModuleType) -> bool:
     Args:
         path: the file.
         module: where its names go; in sys.modules under its name while it runs.
+
     Returns:
         Whether it was one: directories, zip and .pyc files are runpy's.
     """

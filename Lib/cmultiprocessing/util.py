@@ -16,9 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import process
-from ._interpreter import args_from_interpreter_flags as _args_from_interpreter_flags
-from ._interpreter import spawnv_passfds
-from .process import _close_stdin, _flush_std_streams, active_children, current_process
+from .process import active_children, current_process
 
 __all__ = [
     "sub_debug", "debug", "info", "sub_warning", "warn", "get_logger", "log_to_stderr", "get_temp_dir",
@@ -95,7 +93,7 @@ def get_logger() -> Any:
 
 
 def _name_process(record: Any) -> bool:
-    """logging asks a module named multiprocessing for the process's name: without an alias that is not this one."""
+    """Logging asks a module named multiprocessing for the process's name: without an alias that is not this one."""
     record.processName = current_process().name
     return True
 
@@ -105,6 +103,7 @@ def log_to_stderr(level: int | str | None = None) -> Any:
 
     Args:
         level: from here on; None leaves the level alone.
+
     Returns:
         The logger. Source: multiprocessing documentation, 'Logging'.
     """
@@ -162,6 +161,7 @@ class Finalize:
         args: its positional arguments.
         kwargs: its keyword arguments.
         exitpriority: int: also run at the exit of this process, higher first, equal ones last made first; None: not.
+
     Raises:
         TypeError: exitpriority is neither None nor int.
         ValueError: neither obj nor exitpriority is given: it would never run.
@@ -233,9 +233,6 @@ def _run_finalizers(minpriority: int | None = None) -> None:
     Args:
         minpriority: only those with this priority at least; None runs all that have one, then forgets the rest.
     """
-    if _finalizer_registry is None:
-        return  # the interpreter is being taken apart
-
     def due() -> list[tuple[int, int]]:
         keys = [(priority, number) for priority, number in list(_finalizer_registry) if priority is not None]
         return sorted(key for key in keys if minpriority is None or key[0] >= minpriority)
@@ -243,17 +240,20 @@ def _run_finalizers(minpriority: int | None = None) -> None:
     # What a finalizer registers waits for the next call; what it cancels does not run.
     for key in reversed(due()):
         finalizer = _finalizer_registry.get(key)
-        if finalizer is None:
-            continue
-        sub_debug("calling %s", finalizer)
-        try:
-            finalizer()
-        except Exception:
-            import traceback
-
-            traceback.print_exc()
+        if finalizer is not None:
+            _run_finalizer(finalizer)
     if minpriority is None:
         _finalizer_registry.clear()
+
+
+def _run_finalizer(finalizer: Finalize) -> None:
+    sub_debug("calling %s", finalizer)
+    try:
+        finalizer()
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
 
 
 _exiting = False
@@ -265,7 +265,7 @@ def is_exiting() -> bool:
 
 
 def _exit_function() -> None:
-    """Exit work: finalizers of priority 0 and up; daemons are ended, other children waited for; the other finalizers."""
+    """Exit work: finalizers of priority 0 and up; daemons are ended, others waited for; the other finalizers."""
     global _exiting
     if _exiting:
         return
@@ -354,6 +354,18 @@ class ForkAwareLocal(_local):
 
 
 # Files and descriptors.
+
+
+def prepare_logging(data: dict[str, Any]) -> None:
+    """In a spawned child: log as the parent does. It travels in the start data by its name.
+
+    Args:
+        data: the preparation data.
+    """
+    if data["log_level"] is not None:
+        get_logger().setLevel(data["log_level"])
+    if data["log_to_stderr"]:
+        log_to_stderr()
 
 
 def get_temp_dir() -> str:
