@@ -39,6 +39,7 @@ class Plan(NamedTuple):
         seconds: length of one timed run.
         quick: take the smallest sizes and do not calibrate.
         patience: seconds after which a run is ended as hanging.
+        bytecode: folder in which the runners keep compiled modules; empty: wherever Python does.
     """
 
     subject: str
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
     seconds: float
     quick: bool
     patience: float
+    bytecode: str = ""
 
 
 class Series(NamedTuple):
@@ -107,7 +109,7 @@ def _ask(plan: Plan, **request: Any) -> dict[str, Any]:
     # Files, not pipes: a server process that outlives the runner would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=_environment(), stdin=subprocess.DEVNULL,
+            command, cwd=ROOT, env=_environment(plan), stdin=subprocess.DEVNULL,
             stdout=output, stderr=errors, start_new_session=True,
         )
         try:
@@ -130,12 +132,19 @@ def _ask(plan: Plan, **request: Any) -> dict[str, Any]:
     return answer
 
 
-def _environment() -> dict[str, str]:
-    """This process's, with its import path made absolute, because the runner works elsewhere."""
+def _environment(plan: Plan) -> dict[str, str]:
+    """This process's, with its import path made absolute, because the runner works elsewhere.
+
+    With `plan.bytecode` both libraries are compiled, whether or not bytecode may be written beside
+    them: a library that is compiled anew for every process would lose the rows of import and spawn.
+    """
     environment = dict(os.environ)
     path = environment.get("PYTHONPATH")
     if path:
         environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
+    if plan.bytecode:
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = plan.bytecode
     return environment
 
 

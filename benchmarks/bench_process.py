@@ -56,8 +56,10 @@ def _import(statement: str) -> Callable[[Any, int], Timing]:
         )
 
         def once() -> float:
-            command = [sys.executable, "-c", program]
-            return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+            run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+            if run.returncode != 0:
+                raise RuntimeError(f"{mp.__name__}: {run.stderr.strip().splitlines()[-1:]}")
+            return float(run.stdout)
 
         once()
         return Timing(sum(once() for _ in range(n)), n)

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from benchmarks import _catalogue, _machine, _plot, _report
@@ -148,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = _machine.describe(plan.subject, plan.baseline)
     print("\n".join(_report.head(machine, plan)))
     try:
-        results = _run(plan, entries, peers)
+        with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+            results = _run(plan._replace(bytecode=folder), entries, peers)
     except KeyboardInterrupt:
         _tell("")
         print("benchmarks: interrupted", file=sys.stderr)
