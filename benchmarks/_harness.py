@@ -253,9 +253,11 @@ def race(
         mp.Process(target=ground.take_part, args=(place, *participant), daemon=True)
         for place, participant in enumerate(participants)
     ]
+    started = []
     try:
         for process in processes:
             process.start()
+            started.append(process)
         if began is not None:
             began([process.pid for process in processes])
         seconds = ground.run(processes, watch, pause)
@@ -263,7 +265,8 @@ def race(
             process.join()
         return seconds
     finally:
-        for process in processes:
+        for process in started:
             if process.is_alive():
                 process.kill()
+            process.join()
         ground.close()
