@@ -124,6 +124,35 @@ static void closing_all_descriptors_is_not_death(void)
     CHECK(mp_owner_dead(member->owner));
 }
 
+struct relatives {
+    struct member watched;
+    uint32_t seen_dead;
+};
+
+/* As a daemon does: close everything, then go on, start a child, and notice a death. */
+static void daemon_and_parent(void *argument)
+{
+    struct relatives *relatives = argument;
+    enter();
+    for (int fd = 3; fd < 64; fd++)
+        close(fd);
+    pid_t pid = start(tell_and_wait, &relatives->watched);
+    await(&relatives->watched.told, 1);
+    CHECK(relatives->watched.owner != mp_self() && !mp_owner_dead(relatives->watched.owner));
+    kill(pid, SIGKILL);
+    reap(pid);
+    CHECK(mp_owner_dead(relatives->watched.owner));
+    mp_store_release32(&relatives->seen_dead, 1);
+}
+
+static void a_closed_descriptor_is_borrowed(void)
+{
+    struct relatives *relatives = shared_page();
+    enter();
+    reap_clean(start(daemon_and_parent, relatives));
+    CHECK(relatives->seen_dead == 1);
+}
+
 static void raw_fork_registers_itself(void)
 {
     struct member *member = shared_page();
@@ -527,6 +556,7 @@ int main(int argc, char **argv)
         TEST(killed_is_dead_before_it_is_reaped),
         TEST(exec_is_dead),
         TEST(closing_all_descriptors_is_not_death),
+        TEST(a_closed_descriptor_is_borrowed),
         TEST(raw_fork_registers_itself),
         TEST(slots_are_used_again),
         TEST(mutex_words),

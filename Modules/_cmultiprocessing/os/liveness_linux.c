@@ -23,12 +23,12 @@ mp_status mp_liveness_hold(int file, uint32_t slot)
     return errno == EAGAIN || errno == EACCES ? MP_WOULD_BLOCK : MP_SYSTEM;
 }
 
-bool mp_liveness_query(int file, uint32_t slot)
+enum mp_liveness mp_liveness_query(int file, uint32_t slot)
 {
     struct flock lock = byte_lock(slot, F_WRLCK);
     if (fcntl(file, F_OFD_GETLK, &lock) != 0)
-        return true;
-    return lock.l_type != F_UNLCK;
+        return MP_LIVENESS_UNKNOWN;
+    return lock.l_type == F_UNLCK ? MP_LIVENESS_FREE : MP_LIVENESS_HELD;
 }
 
 void mp_liveness_drop(int file, uint32_t slot)

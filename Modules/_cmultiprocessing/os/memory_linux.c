@@ -29,15 +29,27 @@ mp_status mp_memory_create(const char *label, uint64_t size, int *file)
     return MP_OK;
 }
 
-mp_status mp_memory_reopen(int file, int *other)
+static mp_status open_again(const char *path, int *other)
 {
-    char path[40];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return MP_SYSTEM;
     *other = fd;
     return MP_OK;
+}
+
+mp_status mp_memory_reopen(int file, int *other)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    return open_again(path, other);
+}
+
+mp_status mp_memory_borrow(uint32_t process, uint32_t number, int *other)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%u/fd/%u", process, number);
+    return open_again(path, other);
 }
 
 bool mp_memory_identity(int file, uint64_t *device, uint64_t *inode, uint64_t *size)

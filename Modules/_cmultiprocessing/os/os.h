@@ -42,9 +42,10 @@ bool mp_spinning_pays(void);
  * MP_OK, or MP_WOULD_BLOCK when a living process has it. */
 mp_status mp_liveness_hold(int file, uint32_t slot);
 
-/* Is the lock on byte `slot` held by any other open file description than `file`?
- * True also when the system cannot say: unknown means alive. */
-bool mp_liveness_query(int file, uint32_t slot);
+enum mp_liveness { MP_LIVENESS_FREE, MP_LIVENESS_HELD, MP_LIVENESS_UNKNOWN };
+
+/* Is the lock on byte `slot` held by any other open file description than `file`? */
+enum mp_liveness mp_liveness_query(int file, uint32_t slot);
 
 /* Let go of byte `slot` held through `file`, for every process that shares the description. */
 void mp_liveness_drop(int file, uint32_t slot);
@@ -57,7 +58,10 @@ mp_status mp_memory_create(const char *label, uint64_t size, int *file);
 /* Another open file description of the same file, close-on-exec. */
 mp_status mp_memory_reopen(int file, int *other);
 
-/* Does `other` lead to the same file as `file`? False when either descriptor is closed. */
+/* The same of a file that another process of this user has open under this number. */
+mp_status mp_memory_borrow(uint32_t process, uint32_t number, int *other);
+
+/* Which file is it? False when the descriptor is closed. */
 bool mp_memory_identity(int file, uint64_t *device, uint64_t *inode, uint64_t *size);
 
 /* Map the first `size` bytes shared, excluded from core dumps. */

@@ -38,12 +38,53 @@ static void close_ours(int file)
         close(file);
 }
 
+bool mp_family_has_file(void)
+{
+    return file_is_ours(mp_family.file);
+}
+
+/* Under registry_lock. A relative of the same user lends his descriptor of the same file. */
+static bool borrow_file(void)
+{
+    uint32_t limit = mp_load_acquire32(&mp_family_shm()->slot_limit);
+    for (uint32_t slot = 1; slot < limit && slot < MP_PROCESS_SLOTS; slot++) {
+        const struct mp_process_shm *process = mp_process_at(slot);
+        int file;
+        if (process->in_use == 0 || process->pid == mp_process_id() ||
+            mp_memory_borrow(process->pid, process->file, &file) != MP_OK)
+            continue;
+        if (file_is_ours(file)) {
+            // Our slot's lock stays with the first description, which the anchor keeps.
+            mp_family.file = file;
+            if (*mp_family.self != MP_NOBODY)
+                mp_process_at(mp_owner_slot(*mp_family.self))->file = (uint32_t)file;
+            return true;
+        }
+        close(file);
+    }
+    return false;
+}
+
+bool mp_family_find_file(void)
+{
+    static uint64_t next_try; // ns; looking is not free, and mostly in vain where it failed once
+    uint64_t now = (uint64_t)mp_clock_now();
+    // A thread that forks holds the lock: nothing is known then, which means alive.
+    if (now < mp_load_relaxed64(&next_try) || pthread_mutex_trylock(&registry_lock) != 0)
+        return false;
+    bool found = file_is_ours(mp_family.file) || borrow_file();
+    if (!found)
+        mp_store_relaxed64(&next_try, now + 1000 * MP_MILLISECOND);
+    pthread_mutex_unlock(&registry_lock);
+    return found;
+}
+
 /* ---- fork ---- */
 
 /* Claim a slot through a description of its own, as a child of this process. */
 static mp_status claim_child(bool forked, int *file, mp_owner *owner)
 {
-    if (!file_is_ours(mp_family.file)) {
+    if (!file_is_ours(mp_family.file) && !borrow_file()) {
         errno = EBADF;
         return MP_SYSTEM;
     }
@@ -90,6 +131,7 @@ static void settle(int file, mp_owner owner)
     if (mp_memory_anchor(file, &mp_family.anchor) != MP_OK)
         mp_family.anchor = NULL;
     mp_process_at(mp_owner_slot(owner))->pid = mp_process_id();
+    mp_process_at(mp_owner_slot(owner))->file = (uint32_t)file;
     *mp_family.self = owner;
 }
 
@@ -110,13 +152,13 @@ static void child_after_fork(void)
 /* A child whose slot was not claimed before the fork (a raw clone, no descriptor left). */
 static mp_status register_late(void)
 {
-    int inherited = mp_family.file;
     int file;
     mp_owner owner;
-    if (!file_is_ours(inherited)) {
+    if (!file_is_ours(mp_family.file) && !borrow_file()) {
         errno = EBADF;
         return MP_SYSTEM;
     }
+    int inherited = mp_family.file;
     mp_status status = mp_memory_reopen(inherited, &file);
     if (status != MP_OK)
         return status;

@@ -43,6 +43,13 @@ static inline mp_status mp_family_enter(void)
     return mp_family_enter_slow();
 }
 
+/* The descriptor is not the family's memory any more: the program has closed it, as daemons do with
+ * all they find. Borrow a relative's. False if there is none; then nobody can be declared dead. */
+bool mp_family_find_file(void);
+
+/* Does mp_family.file still lead to the family's memory? */
+bool mp_family_has_file(void);
+
 /* This process's owner id. After mp_family_enter only. */
 static inline mp_owner mp_self(void)
 {

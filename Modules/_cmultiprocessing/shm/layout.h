@@ -64,7 +64,8 @@ struct mp_process_shm {
     uint32_t birth;       // family serial at which it was started
     uint32_t links;       // how many of chain[] count, or one of MP_LINKS_*
     uint32_t chain[MP_CHAIN]; // births of this process and of the ancestors it was forked from
-    uint32_t reserved[6];
+    uint32_t file;            // its descriptor of the memfd, for relatives that closed theirs
+    uint32_t reserved[5];
 };
 
 /* ---- sleepers ----

@@ -17,15 +17,6 @@ static bool is_current(const struct mp_process_shm *process, mp_owner owner)
     return mp_load_acquire32(&process->incarnation) == (owner & MP_OWNER_MASK) >> MP_SLOT_BITS;
 }
 
-/* Is mp_family.file still the family's memory? A program may close every descriptor and get the
- * number for something else, whose locks say nothing about our processes. */
-static bool file_is_ours(void)
-{
-    uint64_t device, inode, size;
-    return mp_memory_identity(mp_family.file, &device, &inode, &size) &&
-           device == mp_family.device && inode == mp_family.inode;
-}
-
 bool mp_owner_dead(mp_owner owner)
 {
     owner &= MP_OWNER_MASK;
@@ -34,7 +25,13 @@ bool mp_owner_dead(mp_owner owner)
         return false;
     if (!is_current(process_of(owner), owner))
         return true;
-    return !mp_liveness_query(mp_family.file, slot) && file_is_ours();
+    enum mp_liveness liveness = mp_liveness_query(mp_family.file, slot);
+    if (liveness == MP_LIVENESS_HELD)
+        return false;
+    if (liveness == MP_LIVENESS_FREE && mp_family_has_file())
+        return true;
+    // The number leads nowhere, or to another file, whose locks say nothing about our processes.
+    return mp_family_find_file() && mp_liveness_query(mp_family.file, slot) == MP_LIVENESS_FREE;
 }
 
 uint32_t mp_serial_next(void)
