@@ -120,6 +120,7 @@ def spawnv_passfds(path: bytes | str, args: Iterable[str | bytes], passfds: Iter
             list(args), [path], True, tuple(sorted(map(int, passfds))), None, None, *nothing, report_r, report_w,
             False, False, -1, None, None, None, -1, None, use_vfork,
         )  # fmt: skip
+        return pid
     finally:
         os.close(report_r)
         os.close(report_w)
