@@ -68,7 +68,7 @@ struct mp_process_shm {
     uint32_t reserved[5];
 };
 
-/* ---- sleepers ----
+/* ---- sleepers (sync/parking.h) ----
  *
  * One entry per thread that waits where wake-ups are counted (Condition, Barrier).
  *   word: [state:2][epoch:30]; the epoch changes with each use so that a late wake cannot hit.
@@ -77,9 +77,13 @@ struct mp_sleeper_shm {
     uint32_t word;   // futex; written by its owner and, under the object's mutex, by notifiers
     uint32_t owner;  // mp_owner; 0 = free. Claimed by CAS; cleared last
     uint64_t object; // offset of what it waits for; written before WAITING
-    uint64_t ticket; // order of arrival at that object
-    uint64_t passed; // ticket of the dead sleeper whose wake-up this one got; see parking.c
-    uint64_t reserved[4];
+    uint64_t ticket; // condition: order of arrival; barrier: generation it arrived at
+    uint64_t bound;  // condition: the wake-up is for tickets below; under the object's mutex
+    uint64_t
+        passed; // under the object's mutex; condition: entry whose wake-up this one got, barrier:
+                // index + 1 that its wait() returns
+    uint32_t asleep; // 1 from before its first futex_wait; its owner's
+    uint32_t reserved[5];
 };
 
 /* ---- heap ---- */
