@@ -2,8 +2,8 @@
 #include "operations.h"
 
 const struct operation *const operation_tables[] = {
-    operations_toy,     operations_family, operations_chunks,
-    operations_objects, operations_mutex,  NULL,
+    operations_toy,   operations_family, operations_chunks,    operations_objects,
+    operations_mutex, operations_lock,   operations_semaphore, NULL,
 };
 
 mp_time soon(unsigned milliseconds)

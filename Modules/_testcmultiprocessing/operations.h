@@ -11,6 +11,8 @@ extern const struct operation operations_family[];
 extern const struct operation operations_chunks[];
 extern const struct operation operations_objects[];
 extern const struct operation operations_mutex[];
+extern const struct operation operations_lock[];
+extern const struct operation operations_semaphore[];
 
 /* A deadline this many milliseconds from now. */
 mp_time soon(unsigned milliseconds);
