@@ -9,6 +9,10 @@ static const exec_step exec_steps[] = {
     mp_exceptions_exec,
     mp_sharing_exec,
     mp_lock_exec,
+    mp_semaphore_exec,
+    mp_condition_exec,
+    mp_event_exec,
+    mp_barrier_exec,
     mp_family_exec,
 };
 

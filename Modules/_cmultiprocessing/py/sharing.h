@@ -75,6 +75,22 @@ PyObject *mp_shared_after_fork(PyObject *self, PyObject *ignored);
  * when there is nothing left to release. */
 bool mp_shared_present(void);
 
+/* For operations that found no shared object: __init__() was not called. -1. */
+int mp_shared_raise_unready(PyObject *self);
+
+/* Give the exception for `status`, which names self's type and `call`. -1. */
+int mp_shared_raise(PyObject *self, mp_status status, const char *call);
+
+/* Before every operation on a shared object: 0, or -1 with an exception set when __init__() was not
+ * called or this process cannot be in the family. */
+static inline int mp_shared_check(PyObject *self, const char *call)
+{
+    if (mp_unlikely(mp_shared_of(self)->handle.type == 0))
+        return mp_shared_raise_unready(self);
+    mp_status status = mp_family_enter();
+    return mp_likely(status == MP_OK) ? 0 : mp_shared_raise(self, status, call);
+}
+
 /* What the pickling that is going on in this thread has pinned. Whoever pickles into shared memory
  * brackets it, keeps the tickets with the message, and unpins them when the message is dropped:
  *
@@ -117,12 +133,6 @@ PyObject *mp_shared_attach(PyTypeObject *type, PyObject *ticket, uint32_t kind);
 /* Make the shared object of a Python object that has none yet. 0, or -1 with an exception set;
  * RuntimeError where __init__() is called a second time. */
 int mp_shared_create(PyObject *self, uint32_t kind, uint64_t size);
-
-/* For operations that found no shared object: __init__() was not called. -1. */
-int mp_shared_raise_unready(PyObject *self);
-
-/* Give the exception for `status`, which names self's type and `call`. -1. */
-int mp_shared_raise(PyObject *self, mp_status status, const char *call);
 
 /* Exec step: _rebuild() and pin_target(). */
 int mp_sharing_exec(PyObject *module);

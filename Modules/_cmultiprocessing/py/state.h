@@ -16,8 +16,11 @@
 #include <Python.h> /* PyObject */
 
 /* Lists instead of fields, so that traverse and clear cannot forget one. */
-#define MP_STATE_TYPES(X) X(lock_type) X(rlock_type)
-#define MP_STATE_OBJECTS(X) X(owner_died_warning) X(memory_limit_error) X(rebuild)
+#define MP_STATE_TYPES(X)                                                                          \
+    X(lock_type) X(rlock_type) X(semaphore_type) X(bounded_semaphore_type) X(condition_type)       \
+        X(event_type) X(barrier_type)
+#define MP_STATE_OBJECTS(X)                                                                        \
+    X(owner_died_warning) X(memory_limit_error) X(rebuild) X(broken_barrier_error)
 
 /* Written by the exec steps only, constant afterwards: readers need no lock. */
 typedef struct {
@@ -43,6 +46,10 @@ int mp_state_add_type(PyObject *module, PyTypeObject **field, PyType_Spec *spec)
 int mp_exceptions_exec(PyObject *module);
 int mp_sharing_exec(PyObject *module);
 int mp_lock_exec(PyObject *module);
+int mp_semaphore_exec(PyObject *module);
+int mp_condition_exec(PyObject *module);
+int mp_event_exec(PyObject *module);
+int mp_barrier_exec(PyObject *module);
 int mp_family_exec(PyObject *module);
 
 #endif

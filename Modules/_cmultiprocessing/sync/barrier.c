@@ -54,7 +54,7 @@ static void unlock_waking(struct mp_barrier_shm *barrier, bool wake)
 
 static bool break_locked(struct mp_barrier_shm *barrier)
 {
-    return switch_word_locked(barrier, generation_of(barrier->word), MP_BARRIER_BROKEN);
+    return switch_word_locked(barrier, generation_of(mp_load_relaxed32(&barrier->word)), MP_BARRIER_BROKEN);
 }
 
 /* Who held the mutex was killed. It may have written indices without letting the generation go. */
@@ -129,7 +129,8 @@ static void leave(mp_barrier_wait *wait)
 
 static bool runner_died(const struct mp_barrier_shm *barrier)
 {
-    return state_of(barrier->word) == MP_BARRIER_RUNNING && mp_owner_dead(barrier->runner);
+    return state_of(mp_load_acquire32(&barrier->word)) == MP_BARRIER_RUNNING &&
+           mp_owner_dead(mp_load_relaxed32(&barrier->runner));
 }
 
 /* Count this thread in, with the mutex held; lets go of it. MP_WOULD_BLOCK: wait for the others.
