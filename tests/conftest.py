@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
 
 from tests.support import guardian, leaks
+from tests.support.scene import LONG, Crew, Notes
 
 START_METHODS = ("fork", "spawn", "forkserver")
 
@@ -41,6 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Put the guardian above this process. Output is not captured here, so stderr is the real one."""
+    if config.getoption("stress"):
+        os.environ[LONG] = "1"
     config.stash[_telephone] = guardian.stand_guard()
     leaks.guarded = True
     # Below faulthandler, which chains to it: first the tracebacks, then the failure.
@@ -154,6 +158,23 @@ def both(request: pytest.FixtureRequest, stdlib: ModuleType, ours: ModuleType) -
 def both_ctx(both: ModuleType, start_method: str) -> Any:
     """A context of either package for each start method."""
     return both.get_context(start_method)
+
+
+# --- what tests of faults are staged with (take them after `ctx`, so that they end before its fork server) ---------
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    """Child processes; whoever is left is killed."""
+    members = Crew()
+    yield members
+    members.dismiss()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Notes:
+    """Messages between processes that need nothing of the library."""
+    return Notes(tmp_path)
 
 
 def stop_fork_server(package: ModuleType) -> None:
