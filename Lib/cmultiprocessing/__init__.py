@@ -5,8 +5,6 @@ import cmultiprocessing as multiprocessing
 """
 from __future__ import annotations
 
-from typing import Any
-
 from . import context
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError
 from .context import TimeoutError as TimeoutError
@@ -42,6 +40,10 @@ log_to_stderr = _default.log_to_stderr
 set_executable = _default.set_executable
 set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "Array", "AuthenticationError", "Barrier", "BoundedSemaphore", "BufferTooShort", "Condition", "Event",

@@ -8,11 +8,13 @@ learn from their start data that the alias is on.
 """
 from __future__ import annotations
 
-import importlib
-import importlib.machinery
 import sys
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    import importlib.machinery
+    from typing import Any
 
 __all__ = ["install", "is_installed"]
 
@@ -27,10 +29,14 @@ class _Finder:
         """The alias of `name`, None for every other module."""
         if name != _NAME and not name.startswith(_NAME + "."):
             return None
+        import importlib.machinery
+
         return importlib.machinery.ModuleSpec(name, self, origin=_OURS + name[len(_NAME) :])  # type: ignore[arg-type]
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         """Our module itself."""
+        import importlib
+
         assert spec.origin is not None
         try:
             module = importlib.import_module(spec.origin)
@@ -59,4 +65,4 @@ def install() -> None:
     for name in [name for name in sys.modules if name == _NAME or name.startswith(_NAME + ".")]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Finder())
-    importlib.import_module(_NAME)
+    __import__(_NAME)

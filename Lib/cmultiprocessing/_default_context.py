@@ -2,8 +2,10 @@
 """The default context for modules below context.py, which fills these hooks when it is imported."""
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["get_context", "force_start_method"]
 

@@ -2,8 +2,10 @@
 """Names whose implementation is yet to come: they can be imported, and say so when they are used."""
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 __all__ = ["missing", "missing_class", "missing_function"]
 

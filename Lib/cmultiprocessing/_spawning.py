@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from _thread import _local  # threading.local without importing threading
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["get_spawning_popen", "set_spawning_popen", "assert_spawning"]
 

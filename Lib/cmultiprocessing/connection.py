@@ -10,12 +10,15 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterable
-from typing import Any
 
 from . import _errors, reduction
 from ._later import missing_class, missing_function
 from .reduction import ForkingPickler as _ForkingPickler
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
 from . import _default_context as _hooks
 from . import _spawning, process
@@ -17,7 +15,11 @@ from ._errors import BufferTooShort as BufferTooShort
 from ._errors import ProcessError as ProcessError
 from ._errors import TimeoutError as TimeoutError
 
+TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
     from .connection import Connection
     from .queues import JoinableQueue, Queue, SimpleQueue
     from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore

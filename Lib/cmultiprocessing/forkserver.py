@@ -30,10 +30,13 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterable
-from typing import Any, NamedTuple, NoReturn
 
 from . import _cmultiprocessing, _interpreter, _leash, process, reduction, resource_tracker, spawn
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, NoReturn
 
 __all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload", "start_child"]
 
@@ -53,16 +56,40 @@ _STARTED, _ENDED, _REFUSED = 1, 2, 3
 _ATTEMPTS = 3
 
 
-class Request(NamedTuple):
-    """What a child needs. The descriptors stay the sender's."""
+class Request:
+    """What a child needs. The descriptors stay the sender's.
 
-    data_fd: int
-    leash_fd: int
-    family_fd: int
-    ticket: bytes
-    leashed: bool
-    tracker_fd: int | None
-    fds: list[int]
+    Args:
+        data_fd: file with the start data.
+        leash_fd: gets ready when the starter dies.
+        family_fd: descriptor of the place in the family that is reserved for the child.
+        ticket: which place.
+        leashed: whether the child dies with its starter.
+        tracker_fd: descriptor of the resource tracker, None if none runs.
+        fds: what else travels along.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        data_fd: int,
+        leash_fd: int,
+        family_fd: int,
+        ticket: bytes,
+        leashed: bool = False,
+        tracker_fd: int | None = None,
+        fds: Sequence[int] = (),
+    ) -> None:
+        self.own_fds = [data_fd, leash_fd, family_fd]
+        self.more_fds = [*([] if tracker_fd is None else [tracker_fd]), *fds]
+        self.ticket = ticket
+        self.leashed = leashed
+        self.has_tracker = tracker_fd is not None
+
+    def message(self, key: bytes) -> bytes:
+        """Its bytes."""
+        return _REQUEST.pack(key, self.leashed, self.has_tracker, self.ticket)
 
 
 class ForkServer:
@@ -174,9 +201,9 @@ class ForkServer:
             OSError: the server cannot fork, or dies each time that it is asked.
             ValueError: more descriptors than one message can carry.
         """
-        limit = _MAX_FDS - _OWN_FDS - 1
-        if len(request.fds) > limit:
-            raise ValueError(f"too many fds: {len(request.fds)} in the start arguments, the limit is {limit}")
+        limit = _MAX_FDS - _OWN_FDS
+        if len(request.more_fds) > limit:
+            raise ValueError(f"too many fds: {len(request.more_fds)} in the start arguments, the limit is {limit}")
         for _ in range(_ATTEMPTS):
             self.ensure_running()
             status_r, status_w = os.pipe()
@@ -219,7 +246,8 @@ class ForkServer:
             lent.append(data_r)
             status_r, status_w = os.pipe()
             lent.append(status_w)
-            self._send(Request(data_r, leash_end, family_fd, ticket, False, None, fds), status_w)
+            request = Request(data_fd=data_r, leash_fd=leash_end, family_fd=family_fd, ticket=ticket, fds=fds)
+            self._send(request, status_w)
         finally:
             for fd in lent:
                 os.close(fd)
@@ -229,11 +257,8 @@ class ForkServer:
         control = self._control
         if control is None:
             raise BrokenPipeError("another thread found the fork server dead")
-        head = _REQUEST.pack(self._key, request.leashed, request.tracker_fd is not None, request.ticket)
-        fds = [status_w, request.data_fd, request.leash_fd, request.family_fd, control.fileno()]
-        if request.tracker_fd is not None:
-            fds.append(request.tracker_fd)
-        socket.send_fds(control, [head], fds + request.fds)
+        fds = [status_w, *request.own_fds, control.fileno(), *request.more_fds]
+        socket.send_fds(control, [request.message(self._key)], fds)
 
     def _lost(self) -> None:
         """The server did not answer: it is dead, or not to be trusted any more."""

@@ -8,9 +8,12 @@ import os
 import select
 import signal
 import sys
-from typing import NoReturn
 
 from . import _cmultiprocessing, _leash, process, util
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["Popen"]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from . import _cmultiprocessing, _leash, _spawning, popen_fork, process, reduction, resource_tracker, spawn
 from ._interpreter import spawnv_passfds
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 

@@ -16,11 +16,14 @@ import itertools
 import os
 import sys
 from _weakrefset import WeakSet
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
 
 from . import _default_context
 from ._spawning import get_spawning_popen
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, NoReturn
 
 __all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
 

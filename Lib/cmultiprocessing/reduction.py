@@ -14,10 +14,13 @@ import os
 import sys
 from abc import ABCMeta
 from collections import ChainMap
-from collections.abc import Callable, Sequence
-from typing import IO, Any, ClassVar
 
 from . import _spawning
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import IO, Any, ClassVar
 
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump", "DupFd", "sendfds", "recvfds"]
 

@@ -5,10 +5,12 @@ The tracker itself comes together with SharedMemory: until then the calls that w
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NoReturn
-
 from ._later import missing
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 __all__ = ["ensure_running", "register", "unregister"]
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import types
-from typing import Any, NoReturn
 
 from . import _alias, _cmultiprocessing, _default_context, _interpreter, _leash, process, reduction, resource_tracker
 from ._interpreter import get_executable, set_executable
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["_main", "freeze_support", "set_executable", "get_executable", "get_preparation_data", "get_command_line",
            "import_main_path"]  # fmt: skip

@@ -12,11 +12,14 @@ import sys
 import weakref
 from _thread import _local
 from _thread import allocate_lock as _allocate_lock
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from . import process
 from .process import active_children, current_process
+
+TYPE_CHECKING = False  # typing costs more to import than all of this package
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 __all__ = [
     "sub_debug", "debug", "info", "sub_warning", "warn", "get_logger", "log_to_stderr", "get_temp_dir",
