@@ -210,7 +210,8 @@ static void hung(int signal_number)
             "\"what\": \"a survivor hung for %d s\", \"where\": \"%#lx\"}\n",
             report.operation->name, report.ending, report.index, scene.finished ? "true" : "false",
             WATCHDOG_SECONDS, (unsigned long)report.at);
-    backtrace_symbols_fd(frames, backtrace(frames, 32), STDERR_FILENO);
+    int depth = backtrace(frames, 32);
+    backtrace_symbols_fd(frames, depth, STDERR_FILENO);
     _exit(3);
 }
 

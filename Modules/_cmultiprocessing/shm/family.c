@@ -74,7 +74,7 @@ bool mp_family_find_file(void)
         return false;
     bool found = file_is_ours(mp_family.file) || borrow_file();
     if (!found)
-        mp_store_relaxed64(&next_try, now + 1000 * MP_MILLISECOND);
+        mp_store_relaxed64(&next_try, now + UINT64_C(1000) * MP_MILLISECOND);
     pthread_mutex_unlock(&registry_lock);
     return found;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "sync/spin.h"
 
-#define SPIN_TIME (30 * (MP_MILLISECOND / 1000)) // a wake-up of a sleeping virtual CPU: 25 to 50 us
+#define SPIN_TIME (30 * ((mp_time)MP_MILLISECOND / 1000)) // a wake-up of a sleeping virtual CPU: 25 to 50 us
 #define MOST_PAUSES 16U
 #define PATIENCE 4U // spins in vain before spinning becomes the exception
 #define PROBE 16U   // then one wait in so many tries again
