@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "operations.h"
 
+#include "structures/ring.h" // what the collector must know
+#include "sync/condition.h"  // the same
+
 const struct operation *const operation_tables[] = {
-    operations_toy,   operations_family, operations_chunks,    operations_objects,
-    operations_mutex, operations_lock,   operations_semaphore, NULL,
+    operations_toy,       operations_family,
+    operations_chunks,    operations_objects,
+    operations_mutex,     operations_lock,
+    operations_semaphore, operations_condition,
+    operations_ring,      NULL,
 };
 
 mp_time soon(unsigned milliseconds)
@@ -15,4 +21,10 @@ void wait_value(unsigned index)
 {
     while (scene.shared->value[index] == 0)
         trace_nap(20);
+}
+
+void operations_init(void)
+{
+    mp_ring_init();
+    mp_condition_setup();
 }

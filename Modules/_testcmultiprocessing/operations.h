@@ -13,6 +13,8 @@ extern const struct operation operations_objects[];
 extern const struct operation operations_mutex[];
 extern const struct operation operations_lock[];
 extern const struct operation operations_semaphore[];
+extern const struct operation operations_condition[];
+extern const struct operation operations_ring[];
 
 /* A deadline this many milliseconds from now. */
 mp_time soon(unsigned milliseconds);

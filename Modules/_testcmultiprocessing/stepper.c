@@ -465,7 +465,7 @@ static bool ours(uintptr_t at)
 static bool wanted(const struct point *point, const struct seen *seen)
 {
     uint32_t most = wish.visits == 0 ? UINT32_MAX : ours(point->at) ? wish.visits : 1;
-    return point->visit < most && seen->tried[scene.ending] <= point->visit && seen->missed < 3;
+    return point->visit < most && seen->tried[scene.ending] <= point->visit && seen->missed < 6;
 }
 
 static bool time_is_up(void)
@@ -475,7 +475,7 @@ static bool time_is_up(void)
 }
 
 #define MISSES_PER_TRACE 10
-#define TRACES 12
+#define TRACES 60
 
 /* One pass over the trace. True: every wanted point was tried. */
 static bool sweep(void)
@@ -637,6 +637,7 @@ static void prepare_driver(void)
     sigaction(SIGALRM, &action, NULL);
     MUST(mp_family_start());
     MUST(mp_family_enter());
+    operations_init();
 }
 
 int main(int count, char **arguments)

@@ -35,6 +35,9 @@ struct operation {
 
 extern const struct operation *const operation_tables[];
 
+/* Called once in the driver, before the first operation. */
+void operations_init(void);
+
 /* ---- what an operation may know about the run ---- */
 
 /* Shared with the child and with helpers; zeroed before each setup. */
