@@ -14,6 +14,10 @@ static const exec_step exec_steps[] = {
     mp_event_exec,
     mp_barrier_exec,
     mp_family_exec,
+    mp_buffers_exec,
+    mp_pickling_exec,
+    mp_codec_exec,
+    mp_queue_exec,
 };
 
 static int module_exec(PyObject *module)

@@ -742,62 +742,65 @@ mp_status mp_ring_shutdown(mp_ring_handle *ring, bool immediate)
 
 /* ---- making ---- */
 
-static void init(mp_ring_handle *ring, uint32_t limit, bool joinable, uint32_t entries)
+static void bind(mp_ring_handle *ring, const mp_handle *object)
 {
-    struct mp_ring_shm *shm = ring->shm;
-    shm->limit = limit == 0 ? MP_RING_ITEMS_MAX : limit;
-    shm->flags = joinable ? MP_RING_JOINABLE : 0;
-    shm->generation = ring->object.generation;
-    shm->ledger_entries = entries;
+    *ring = (mp_ring_handle){
+        .object = *object,
+        .shm = mp_object_payload(object),
+        .for_items = {SCORE_MAX / 2, 0},
+        .for_space = {SCORE_MAX / 2, 0},
+    };
 }
 
-static void bind(mp_ring_handle *ring)
+uint64_t mp_ring_bytes(bool joinable)
 {
-    ring->shm = mp_object_payload(&ring->object);
-    ring->ledger_entry = 0;
-    ring->for_items = (mp_patience){SCORE_MAX / 2, 0};
-    ring->for_space = (mp_patience){SCORE_MAX / 2, 0};
+    return joinable ? MP_SMALL_LIMIT : sizeof(struct mp_ring_shm);
+}
+
+void mp_ring_setup(mp_ring_handle *ring, const mp_handle *object, uint32_t limit, bool joinable)
+{
+    mp_ring_init();
+    bind(ring, object);
+    struct mp_ring_shm *shm = ring->shm;
+    uint64_t room = mp_ring_bytes(joinable) - sizeof(*shm);
+    shm->ledger_entries = (uint32_t)(room / sizeof(struct mp_ledger_entry_shm));
+    shm->flags = joinable ? MP_RING_JOINABLE : 0;
+    shm->generation = object->generation;
+    // Last: without a limit it is no queue yet, and its maker is dead.
+    mp_store_release32(&shm->limit, limit == 0 ? MP_RING_ITEMS_MAX : limit);
 }
 
 mp_status mp_ring_create(mp_ring_handle *ring, uint32_t limit, bool joinable)
 {
-    uint64_t size = sizeof(struct mp_ring_shm);
-    uint32_t entries = 0;
-    mp_ring_init();
-    if (joinable) {
-        size = MP_SMALL_LIMIT;
-        entries = (uint32_t)((size - sizeof(struct mp_ring_shm)) / sizeof(struct mp_ledger_entry_shm));
-    }
-    // Zeroed by the allocator: a maker that dies before it is done leaves a queue without chunks.
-    mp_status status = mp_object_create(MP_TYPE_RING, size, &ring->object);
-    if (status != MP_OK)
-        return status;
-    bind(ring);
-    init(ring, limit, joinable, entries);
-    return MP_OK;
+    mp_handle object;
+    mp_status status = mp_object_create(MP_TYPE_RING, mp_ring_bytes(joinable), &object);
+    if (status == MP_OK)
+        mp_ring_setup(ring, &object, limit, joinable);
+    return status;
 }
 
-mp_status mp_ring_adopt(mp_ring_handle *ring)
+mp_status mp_ring_adopt(mp_ring_handle *ring, const mp_handle *object)
 {
     mp_ring_init();
-    bind(ring);
+    bind(ring, object);
     const struct mp_ring_shm *shm = ring->shm;
-    uint64_t capacity = mp_chunk_capacity(ring->object.offset);
-    bool fits = capacity >= sizeof(*shm) &&
-                shm->ledger_entries <=
-                    (capacity - sizeof(*shm)) / sizeof(struct mp_ledger_entry_shm);
-    return fits && shm->generation == ring->object.generation && shm->limit != 0 ? MP_OK
-                                                                                 : MP_DAMAGED;
+    uint64_t capacity = mp_chunk_capacity(object->offset);
+    bool fits =
+        capacity >= sizeof(*shm) &&
+        shm->ledger_entries <= (capacity - sizeof(*shm)) / sizeof(struct mp_ledger_entry_shm);
+    bool ready = shm->generation == object->generation && mp_load_acquire32(&shm->limit) != 0;
+    return fits && ready ? MP_OK : MP_DAMAGED;
 }
 
 mp_status mp_ring_attach(mp_ring_handle *ring, const mp_object_ticket *ticket)
 {
-    mp_status status = mp_object_attach(ticket, MP_TYPE_RING, &ring->object);
+    mp_handle object;
+    mp_status status = mp_object_attach(ticket, MP_TYPE_RING, &object);
     if (status != MP_OK)
         return status;
-    status = mp_ring_adopt(ring);
+    status = mp_ring_adopt(ring, &object);
     if (status != MP_OK)
-        mp_object_release(&ring->object);
+        mp_ring_release(ring);
     return status;
 }
 

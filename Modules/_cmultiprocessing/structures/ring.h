@@ -61,9 +61,13 @@ void mp_ring_init(void);
 /* limit: at most so many items, 1 .. MP_RING_ITEMS_MAX; 0 = as many as fit. */
 mp_status mp_ring_create(mp_ring_handle *ring, uint32_t limit, bool joinable);
 mp_status mp_ring_attach(mp_ring_handle *ring, const mp_object_ticket *ticket);
-/* The handle's object was attached by somebody else already. MP_DAMAGED. */
-mp_status mp_ring_adopt(mp_ring_handle *ring);
 void mp_ring_release(mp_ring_handle *ring);
+
+/* The same for callers that keep the object's handle themselves: make an object of MP_TYPE_RING and
+ * mp_ring_bytes, then set it up; or attach one, then adopt it (MP_DAMAGED: it is no queue). */
+uint64_t mp_ring_bytes(bool joinable);
+void mp_ring_setup(mp_ring_handle *ring, const mp_handle *object, uint32_t limit, bool joinable);
+mp_status mp_ring_adopt(mp_ring_handle *ring, const mp_handle *object);
 
 /* Put items in order, as many as there is room for at once; `*done` says how many. The queue owns
  * the messages of those, the caller those of the rest. */
