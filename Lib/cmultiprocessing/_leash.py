@@ -18,7 +18,7 @@ __all__ = ["new", "drop", "keep_private", "arm"]
 
 _SIGKILL = 9
 
-# RLock: a signal handler may start a process while this thread makes a leash.
+# RLock: a signal handler may start a process while this thread makes a leash. Held during every fork.
 _lock = RLock()
 
 # Descriptors that forked children close. Written under _lock, so that no fork comes between making and adding one.
@@ -75,18 +75,13 @@ def arm(read_end: int) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _private
-    _lock = RLock()
-    mine, _private = _private, set()
-    for fd in mine:
+    _lock._at_fork_reinit()  # type: ignore[attr-defined]
+    for fd in _private:
         try:
             os.close(fd)
         except OSError:
             pass  # the program closed all descriptors: gone is what we want
+    _private.clear()
 
 
-os.register_at_fork(
-    before=lambda: _lock.acquire(),
-    after_in_parent=lambda: _lock.release(),
-    after_in_child=_after_fork_in_child,
-)
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)

@@ -13,6 +13,7 @@ from . import _cmultiprocessing, _leash, process, util
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 __all__ = ["Popen"]
@@ -24,6 +25,36 @@ UNKNOWN_EXIT_CODE = 255
 def _poll_milliseconds(timeout: float | None) -> float | None:
     """A timeout in seconds for select.poll; rounded up by poll itself, and never beyond what it takes."""
     return None if timeout is None else min(max(0.0, timeout) * 1000, 2**31 - 1)
+
+
+class OwnedDescriptor:
+    """A descriptor that is closed together with its owner; calling it closes it before.
+
+    Args:
+        fd: the descriptor.
+
+    """
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __call__(self) -> None:
+        """Close it; a second time does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    # os is gone when the interpreter is taken apart.
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        if self._fd >= 0:
+            _close(self._fd)
+
+
+# One thread reaps, the others wait for that moment: nobody sees "ended" without the exit code. Never held while waiting
+# for a process.
+_reap_lock = _thread.RLock()
 
 
 class Popen:
@@ -39,8 +70,7 @@ class Popen:
     def __init__(self, process_obj: process.BaseProcess) -> None:
         process._flush_std_streams()
         self.returncode: int | None = None
-        self.finalizer: util.Finalize | None = None
-        self._reap_lock = _thread.RLock()
+        self.finalizer: OwnedDescriptor | None = None
         self._reaping = False
         self._leash_end = -1
         self._launch(process_obj)
@@ -60,8 +90,7 @@ class Popen:
         if self.returncode is None:
             if not flag:
                 self._await_sentinel(None)
-            # One thread reaps, the others wait for that moment: nobody sees "ended" without the exit code.
-            with self._reap_lock:
+            with _reap_lock:
                 # A signal handler that comes here while its thread reaps has to wait for its next chance.
                 if self.returncode is None and not self._reaping:
                     self._reaping = True
@@ -152,7 +181,7 @@ class Popen:
     def _watch(self, sentinel: int) -> None:
         """Follow the child through a descriptor that is closed together with this object."""
         self.sentinel = sentinel
-        self.finalizer = util.Finalize(self, os.close, (sentinel,))
+        self.finalizer = OwnedDescriptor(sentinel)
 
     def _be_the_child(self, process_obj: process.BaseProcess, leash_end: int) -> NoReturn:
         try:
@@ -180,6 +209,7 @@ def open_sentinel(pid: int) -> int:
 def _forget_children() -> None:
     """A forked process has no children, however it was forked: at its exit it must not end its siblings."""
     process._children = set()
+    _reap_lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 os.register_at_fork(after_in_child=_forget_children)

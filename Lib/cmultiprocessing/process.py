@@ -12,6 +12,7 @@ does not pay for them.
 from __future__ import annotations
 
 import atexit
+import io
 import itertools
 import os
 import sys
@@ -39,16 +40,17 @@ strict_daemons = False
 
 
 class Hooks:
-    """What util adds to the life of a process. Empty until util is imported: then there is nothing to do either."""
+    """What util adds to the life of a process. None: there is nothing to do, and a child does not pay for it.
 
-    def after_start(self) -> None:
-        """In a new child, before its own code: forget the parent's finalizers, tell objects that they were forked."""
+    A forked child pays in page faults: each function and object that it touches is a page to copy.
+    """
 
-    def at_exit(self) -> None:
-        """In a child whose run() has ended: finalizers, and the children that it started."""
-
-    def info(self, message: str, *args: object) -> None:
-        """Log at level INFO."""
+    #: In a new child, before its own code: forget the parent's finalizers, tell objects that they were forked.
+    after_start: Callable[[], None] | None = None
+    #: In a child whose run() has ended: finalizers, and the children that it started.
+    at_exit: Callable[[], None] | None = None
+    #: Log at level INFO.
+    info: Callable[..., None] | None = None
 
 
 hooks = Hooks()
@@ -348,18 +350,21 @@ class BaseProcess:
             self._become_current(parent_sentinel)
             try:
                 self._after_fork()
-                hooks.info("child process calling self.run()")
+                if hooks.info is not None:
+                    hooks.info("child process calling self.run()")
                 self.run()
                 code = 0
             finally:
-                hooks.at_exit()
+                if hooks.at_exit is not None:
+                    hooks.at_exit()
         except SystemExit as error:
             code = _exit_code_of(error)
         except BaseException:
             self._print_traceback()
         finally:
             _join_threads()
-            hooks.info("process exiting with exitcode %d", code)
+            if hooks.info is not None:
+                hooks.info("process exiting with exitcode %d", code)
         try:
             _flush_std_streams()
         except OSError:
@@ -384,7 +389,8 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """In the child: what objects of the parent, inherited by fork, have to do."""
-        hooks.after_start()
+        if hooks.after_start is not None:
+            hooks.after_start()
 
     def _print_traceback(self) -> None:
         """Print the exception being handled; a broken stderr does not matter."""
@@ -425,7 +431,7 @@ def _exit_code_of(error: SystemExit) -> int:
 def _join_threads() -> None:
     """Wait for the threads that the child started, if there was a way to start one."""
     threading = sys.modules.get("threading")
-    if threading is not None:
+    if threading is not None and (len(threading._active) > 1 or threading._threading_atexits):
         threading._shutdown()
 
 
@@ -438,26 +444,44 @@ def _flush_std_streams() -> None:
             pass  # None, replaced by something without flush(), or closed
 
 
+class _NoInput(io.RawIOBase):
+    """Reads like /dev/null, which is opened only if somebody wants the descriptor."""
+
+    name = os.devnull
+    mode = "rb"
+    _fd: int | None = None
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        """The end."""
+        return 0
+
+    def fileno(self) -> int:
+        """A descriptor of /dev/null. It lives as long as the process, like those of the standard streams."""
+        if self._fd is None:
+            self._fd = os.open(os.devnull, os.O_RDONLY)
+        return self._fd
+
+
+# Made once, in the parent: a forked child has only to take it.
+_no_input = io.TextIOWrapper(io.BufferedReader(_NoInput()), encoding="utf-8")
+
+
 def _close_stdin() -> None:
     """Give a child an empty stdin: it must not take input that is meant for its parent."""
-    if sys.stdin is None:
-        return
-    try:
-        sys.stdin.close()
-    except (OSError, ValueError):
-        pass  # broken or closed already: it is replaced anyhow
-    try:
-        fd = os.open(os.devnull, os.O_RDONLY)
-        sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
-    except (OSError, ValueError):
-        pass  # no /dev here: a closed stdin is empty, too
+    if sys.stdin is not None:
+        sys.stdin = _no_input
 
 
 def leave(code: int) -> NoReturn:
     """The orderly end of a child after _bootstrap: atexit handlers, flush, then the family is told, then the end."""
     try:
-        atexit._run_exitfuncs()
-        _flush_std_streams()
+        if atexit._ncallbacks():
+            atexit._run_exitfuncs()
+            _flush_std_streams()
     finally:
         try:
             native = sys.modules.get(_NATIVE)

@@ -92,6 +92,7 @@ def get_logger() -> Any:
         atexit.unregister(_exit_function)
         atexit.register(_exit_function)
         _logger = logger
+        process.hooks.info = info
     return _logger
 
 
@@ -299,26 +300,23 @@ def _leave_family() -> None:
         native.family_leave()
 
 
-class _Hooks(process.Hooks):
-    """This module's part in a child's life."""
-
-    def after_start(self) -> None:
-        """Finalizers of the parent are not this child's business; the rest is told about the fork."""
-        global _exiting
-        _exiting = False
-        _finalizer_registry.clear()
+def _after_start() -> None:
+    """In a child: finalizers of the parent are not its business; the rest is told about the fork."""
+    global _exiting
+    _exiting = False
+    _finalizer_registry.clear()
+    if _afterfork_registry:
         _run_after_forkers()
 
-    def at_exit(self) -> None:
-        """The exit work."""
+
+def _at_exit() -> None:
+    """In a child: the exit work, if there is any."""
+    if _finalizer_registry or process._children or _logger is not None:
         _exit_function()
 
-    def info(self, message: str, *args: object) -> None:
-        """Log at INFO."""
-        _log(INFO, message, args)
 
-
-process.hooks = _Hooks()
+process.hooks.after_start = _after_start
+process.hooks.at_exit = _at_exit
 # The last registered runs first.
 atexit.register(_leave_family)
 atexit.register(_exit_function)
