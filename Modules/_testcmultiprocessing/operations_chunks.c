@@ -154,6 +154,8 @@ static void setup_warm(void)
     mp_chunk_release(take(LARGE));
 }
 
+#ifdef MP_TESTING
+
 /* The system refuses more memory: what is kept warm is given back, garbage is collected. */
 static mp_status refuse(const char *name)
 {
@@ -177,6 +179,8 @@ static void survive_refused(void)
     CHECK(!scene.finished || scene.shared->value[STATE] == 1, "memory was not refused");
     use_some(LARGE);
 }
+
+#endif
 
 /* ---- release ---- */
 
@@ -334,11 +338,13 @@ const struct operation operations_chunks[] = {
      .setup = setup_warm,
      .run = run_take_large,
      .survive = survive_large},
+#ifdef MP_TESTING
     {.name = "chunk-take-refused",
      .setup = setup_warm,
      .prepare = prepare_refusal,
      .run = run_take_refused,
      .survive = survive_refused},
+#endif
     {.name = "chunk-release-small",
      .prepare = prepare_small,
      .run = run_release,

@@ -2,6 +2,7 @@
 /* Lock and RLock: taken over from the killed, never from the living; no sleeper is forgotten. */
 #include "operations.h"
 
+#include "core/inject.h" // planted faults
 #include "shm/objects.h" // a place for it
 #include "sync/lock.h"   // what is stepped through
 #include <string.h>      // memset
@@ -321,6 +322,27 @@ static void alive_left(void)
     CHECK(mp_lock_try(lock) == MP_WOULD_BLOCK, "taken from a process that is alive");
 }
 
+/* ---- planted faults: they must be found ---- */
+
+#ifdef MP_TESTING
+
+/* As if the lock were claimed first and its owner named in a store of its own. */
+static mp_status name_owner_later(const char *name)
+{
+    if (strcmp(name, "lock:taken_over") == 0) {
+        mp_store_release64(&lock->word, MP_DISOWNED);
+        mp_store_release64(&lock->word, mp_lock_mine());
+    }
+    return MP_OK;
+}
+
+static void prepare_name_owner_later(void)
+{
+    mp_inject_hook = name_owner_later;
+}
+
+#endif
+
 const struct operation operations_lock[] = {
     {.name = "lock", .setup = setup_lock, .run = run_lock, .alive = alive, .survive = survive},
     {.name = "rlock", .setup = setup_rlock, .run = run_rlock, .alive = alive, .survive = survive},
@@ -367,5 +389,13 @@ const struct operation operations_lock[] = {
      .run = run_leave,
      .alive = alive_left,
      .survive = survive_left},
+#ifdef MP_TESTING
+    {.name = "lock-fault-name-owner-later",
+     .setup = setup_dead_owner,
+     .prepare = prepare_name_owner_later,
+     .run = run_lock,
+     .survive = survive_dead_owner,
+     .fault = true},
+#endif
     {.name = NULL},
 };

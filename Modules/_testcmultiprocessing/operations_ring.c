@@ -5,12 +5,13 @@
  * the driver goes on and takes everything. Item i is of the kind that `kind_of(i)` says. */
 #include "operations.h"
 
+#include "core/inject.h"        // planted faults
 #include "shm/chunks.h"         // messages are chunks
 #include "shm/reclaim.h"        // the collector finalizes queues
 #include "structures/ledger.h"  // task_done, join
 #include "structures/message.h" // large items
 #include "structures/ring.h"    // what is stepped through
-#include <stdlib.h>             // malloc
+#include <string.h>             // names of injection points
 
 enum { DONE = 0, STARTED = 1, HELPER = 2, TAKEN = 3, GOT = 8 };
 enum { NUMBER = 8, WIDE = 1500, LETTER = 5000, PINNED = 5001 };
@@ -219,11 +220,6 @@ static void alive_puts(void)
 {
     uint64_t there = mp_ring_size(&this.ring);
     CHECK(there >= this.first && there <= this.last, "%llu items", (unsigned long long)there);
-    uint64_t room = 0;
-    mp_ring_batch batch = {.bytes = batch_bytes, .capacity = sizeof batch_bytes};
-    mp_status status = mp_ring_take(&this.ring, 0, &batch);
-    (void)status;
-    (void)room;
 }
 
 static void run_put(void)
@@ -785,6 +781,62 @@ static void setup_dead_spare(void)
     helper_join(0, 1000);
 }
 
+/* ---- planted faults: they must be found ---- */
+
+#ifdef MP_TESTING
+
+/* Where the record is that the put in progress writes, and one of its words. */
+static uint64_t *torn_word;
+static uint64_t torn_value;
+
+/* As if the store of the item's last word came behind the one that commits it. */
+static mp_status write_after_commit(const char *name)
+{
+    if (strcmp(name, "ring_put:before_commit") == 0) {
+        torn_word = (uint64_t *)mp_at(mp_word_position(this.ring.shm->tail)) + 1;
+        torn_value = *torn_word;
+        mp_store_release64(torn_word, 0);
+    } else if (strcmp(name, "ring_put:after_commit") == 0) {
+        mp_store_release64(torn_word, torn_value);
+    }
+    return MP_OK;
+}
+
+static void prepare_write_after_commit(void)
+{
+    mp_inject_hook = write_after_commit;
+}
+
+/* As if a message were made the consumer's own behind the store that takes it out of the queue. */
+static uint64_t early_message;
+
+static mp_status own_after_commit(const char *name)
+{
+    if (strcmp(name, "ring_take:before_commit") == 0) {
+        uint64_t *record = mp_at(mp_word_position(this.ring.shm->head));
+        if (mp_word_position(this.ring.shm->head) == 0)
+            record = mp_at(this.ring.shm->first + MP_RECORDS_AT);
+        early_message = record[1];
+        mp_chunk_set_owner(early_message, (mp_owner)scene.shared->value[STARTED]);
+    } else if (strcmp(name, "ring_take:after_commit") == 0) {
+        mp_chunk_set_owner(early_message, mp_self());
+    }
+    return MP_OK;
+}
+
+static void prepare_own_after_commit(void)
+{
+    mp_inject_hook = own_after_commit;
+}
+
+static void setup_own_after_commit(void)
+{
+    setup_take_letter();
+    scene.shared->value[STARTED] = mp_self();
+}
+
+#endif
+
 #define PUT .run = run_put, .alive = alive_puts, .survive = survive_puts
 #define TAKE .run = run_take, .survive = survive_take
 
@@ -870,5 +922,19 @@ const struct operation operations_ring[] = {
      .setup = setup_dead_spare,
      .run = run_collect,
      .survive = nothing},
+#ifdef MP_TESTING
+    {.name = "ring-fault-write-after-commit",
+     .setup = setup_put,
+     .prepare = prepare_write_after_commit,
+     .run = run_put,
+     .survive = survive_puts,
+     .fault = true},
+    {.name = "ring-fault-own-after-commit",
+     .setup = setup_own_after_commit,
+     .prepare = prepare_own_after_commit,
+     .run = run_take_letter,
+     .survive = survive_take_letter,
+     .fault = true},
+#endif
     {.name = NULL},
 };

@@ -25,17 +25,20 @@ ENDINGS = os.environ.get("CMP_STEPPER_ENDINGS", "kill,zombie,exec,stop").split("
 LIMIT = SECONDS * 3 + 60 if SECONDS else 24 * 3600.0
 
 
-def table() -> tuple[list[str], list[str]]:
-    """Operations and planted faults, by building and asking the program when the tests are collected."""
-    return stepper.names(stepper.build())
-
-
-OPERATIONS, FAULTS = table()
+# The names are needed when the tests are collected.
+OPERATIONS, _ = stepper.names(stepper.build("release"))
+CHECKED, FAULTS = stepper.names(stepper.build("debug"))
 
 
 @pytest.fixture(scope="module")
 def program() -> Path:
     return stepper.build("release")
+
+
+@pytest.fixture(scope="module")
+def checked() -> Path:
+    """The build with assertions and planted faults."""
+    return stepper.build("debug")
 
 
 @pytest.mark.watchdog(LIMIT + 30)
@@ -53,12 +56,17 @@ def test_survivors_go_on(program: Path, operation: str, ending: str) -> None:
     assert summary["addresses_tried"] >= 0.8 * summary["addresses"] or not summary["complete"], str(report)
 
 
-@pytest.mark.watchdog(LIMIT + 30)
+@pytest.mark.watchdog(120)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_found(program: Path, fault: str) -> None:
-    report = stepper.run(program, "--visits", 1, "--failures", 1, "--seconds", 60, fault, limit=90)
+def test_a_planted_fault_is_found(checked: Path, fault: str) -> None:
+    """A store moved across the commit, in a toy and in the library itself."""
+    report = stepper.run(checked, "--failures", 1, "--seconds", 60, fault, limit=90)
     assert report.failures, f"{fault} went unnoticed: {report}"
     assert report.returncode in (1, 3), str(report)
+
+
+def test_faults_are_planted_in_the_library_too() -> None:
+    assert {"ring-fault-write-after-commit", "lock-fault-name-owner-later"} <= set(FAULTS)
 
 
 @pytest.mark.watchdog(120)
@@ -71,19 +79,19 @@ def test_every_instruction_of_a_small_operation_is_tried(program: Path) -> None:
     assert summary["addresses_tried"] == summary["addresses"]
 
 
-@pytest.mark.watchdog(180)
-def test_the_failure_names_the_instruction(program: Path) -> None:
-    report = stepper.run(program, "--failures", 1, "toy-fault-commit-early")
+@pytest.mark.watchdog(120)
+def test_the_failure_names_the_instruction(checked: Path) -> None:
+    report = stepper.run(checked, "--failures", 1, "toy-fault-commit-early")
     [failure] = report.failures
     assert "word 3 is missing" in failure["what"]
     assert "toy_commit_early" in failure["where"]
 
 
-@pytest.mark.watchdog(300)
-def test_assertions_hold_in_a_debug_build() -> None:
-    """The same with assertions on, one instruction in seven: a survivor's assertion ends the program."""
-    program = stepper.build("debug")
-    report = stepper.run(program, "--stride", 7, "--seconds", 4, *OPERATIONS, limit=280)
+@pytest.mark.watchdog(LIMIT + 30)
+@pytest.mark.parametrize("operation", CHECKED)
+def test_assertions_hold(checked: Path, operation: str) -> None:
+    """The same with the library's assertions on, which also end the survivor; one instruction in seven."""
+    report = stepper.run(checked, "--stride", 7, "--seconds", SECONDS, operation, limit=LIMIT)
     assert report.returncode == 0, str(report)
 
 

@@ -2,8 +2,8 @@
 """Build the stepper (Modules/_testcmultiprocessing) and run it.
 
 It is a program of its own, linked with the C sources below py/: no interpreter is in the way of its ptrace. It is built
-twice: `release` with the optimisation and without the assertions of an installed extension, because the order of the
-instructions is what is tested, and `debug` with assertions on.
+twice: `release` as an installed extension is, because the order of its instructions is what is tested, and `debug` with
+assertions and injection points, by which faults are planted.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = ROOT / "Modules" / "_cmultiprocessing"
 SOURCES = ROOT / "Modules" / "_testcmultiprocessing"
 LAYERS = ("core", "os", "shm", "sync", "structures")
-COMMON = "-std=c11 -D_GNU_SOURCE -DMP_TESTING -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow -Wconversion -Werror"
+COMMON = "-std=c11 -D_GNU_SOURCE -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow -Wconversion -Werror"
 FLAVOURS = {
     "release": "-O2 -DNDEBUG",
-    "debug": "-Og -UNDEBUG",
+    "debug": "-Og -UNDEBUG -DMP_TESTING",
 }
 
 
