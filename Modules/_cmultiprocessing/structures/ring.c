@@ -44,6 +44,8 @@ static void wake(uint64_t *word, uint32_t count)
 
 /* ---- the producers' side ---- */
 
+enum { MP_RING_FEW = 64 };
+
 /* After a death under put_mutex: tail_chunk and tail_end follow the commit, so they may be one behind. */
 static mp_status repair_tail_locked(mp_ring_handle *ring)
 {
@@ -217,6 +219,14 @@ mp_status mp_ring_put(mp_ring_handle *ring, const mp_ring_item *items, size_t co
     return status == MP_OK ? put_and_unlock(ring, items, count, done, &fresh) : status;
 }
 
+/* With a backlog, and for records of which a small chunk would hold only a few: each chunk costs a
+ * microsecond or two. */
+static bool wants_large_chunk(const mp_ring_handle *ring, const mp_ring_item *item)
+{
+    return !mp_ring_empty(ring) ||
+           mp_record_room(item_length(item)) > MP_RING_CHUNK_SMALL / MP_RING_FEW;
+}
+
 mp_status mp_ring_put_slow(mp_ring_handle *ring, const mp_ring_item *items, size_t count,
                            size_t *done)
 {
@@ -231,7 +241,7 @@ mp_status mp_ring_put_slow(mp_ring_handle *ring, const mp_ring_item *items, size
         if (status != MP_INTERRUPTED)
             break;
         // Chunks are made outside of the mutex; somebody else may be faster, then ours goes back.
-        status = mp_ring_chunk_make(ring, !mp_ring_empty(ring), &fresh);
+        status = mp_ring_chunk_make(ring, wants_large_chunk(ring, &items[0]), &fresh);
         if (status != MP_OK)
             break;
     }
