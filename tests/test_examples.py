@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pty
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+# Some tests count in this process; its family memory, made once, stays as long as it does.
+pytestmark = pytest.mark.usefixtures("ours")
 ROOT = Path(__file__).resolve().parent.parent
 WORDCOUNT = ROOT / "examples" / "wordcount.py"
 LIMIT = 60  # seconds; a run takes about half a second
@@ -187,8 +190,6 @@ def test_nothing_to_count(tmp_path: Path) -> None:
 
 def load():  # type: ignore[no-untyped-def]
     """The example as a module of this process, freshly."""
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location("wordcount_under_test", WORDCOUNT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
