@@ -427,10 +427,7 @@ def send_large(size: int) -> dict[str, Any]:
     q, go, peaks = ctx.Queue(), ctx.Event(), ctx.Queue()
     child = ctx.Process(target=receive_large, args=(q, go, peaks, size))
     child.start()
-    item = bytearray(size)
-    for i in range(0, size, 4096):
-        item[i] = i >> 12 & 0xFF
-    item = memoryview(item).toreadonly().obj
+    item = b"".join(bytes([i]) * 4096 for i in range(256)) * (size // MIB)
     before = status("VmRSS")
     forget_peak()
     q.put(item)

@@ -1,0 +1,1 @@
+# SPDX-License-Identifier: PSF-2.0
