@@ -152,7 +152,8 @@ class ForkServer:
     def _spawn_server(self, control_fd: int, key: bytes) -> int:
         """Start the server's interpreter; what is not for everybody's eyes goes through an anonymous file."""
         data = {**spawn.get_preparation_data("forkserver"), "key": key, "preload": self._preload_modules}
-        del data["authkey"]  # each child gets its starter's
+        for name in ("authkey", "prepare_logging"):
+            data.pop(name, None)  # each child gets its starter's
         family_fd, ticket = _cmultiprocessing.family_reserve()
         try:
             data_fd = os.memfd_create("fork server data")

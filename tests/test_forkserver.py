@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: PSF-2.0
+"""The fork server: started once, survives Ctrl-C and its own death, answers nobody but its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.support.processes import info, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def ctx(mp: ModuleType) -> Any:  # type: ignore[override]
+    return mp.get_context("forkserver")
+
+
+@pytest.fixture
+def server(mp: ModuleType) -> Any:
+    from cmultiprocessing import forkserver
+
+    forkserver.ensure_running()
+    return forkserver._forkserver
+
+
+def run(ctx: Any, target: Any, *args: Any) -> Any:
+    process = ctx.Process(target=target, args=args)
+    process.start()
+    process.join()
+    return process
+
+
+def send_parent(connection: Any) -> None:
+    connection.send(os.getppid())
+
+
+def parent_of_a_child(ctx: Any) -> int:
+    receiver, sender = ctx.Pipe(False)
+    with receiver, sender:
+        run(ctx, send_parent, sender)
+        return int(receiver.recv())
+
+
+def test_one_server_for_all(ctx: Any, server: Any) -> None:
+    pid = server._forkserver_pid
+    assert {parent_of_a_child(ctx) for _ in range(3)} == {pid}
+    server.ensure_running()
+    assert server._forkserver_pid == pid
+
+
+def test_killed_server_is_replaced(ctx: Any, server: Any) -> None:
+    for _ in range(3):
+        pid = server._forkserver_pid
+        os.kill(pid, signal.SIGKILL)
+        assert run(ctx, os.getpid).exitcode == 0
+        assert server._forkserver_pid != pid
+
+
+def test_server_that_dies_during_the_request(ctx: Any, server: Any) -> None:
+    """It is stopped when the request comes, and killed before it can answer."""
+    pid = server._forkserver_pid
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+    assert run(ctx, os.getpid).exitcode == 0
+    assert server._forkserver_pid != pid
+
+
+def test_ctrl_c_does_not_end_the_server(ctx: Any, server: Any) -> None:
+    pid = server._forkserver_pid
+    run(ctx, os.getpid)  # it is up: its handler is in place
+    os.kill(pid, signal.SIGINT)
+    assert parent_of_a_child(ctx) == pid
+
+
+def interrupt_oneself() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_ends_children(ctx: Any, capfd: Any) -> None:
+    assert run(ctx, interrupt_oneself).exitcode == 1
+    assert "KeyboardInterrupt" in capfd.readouterr().err
+
+
+def wait_for(connection: Any) -> None:
+    connection.recv()
+
+
+def test_child_outlives_its_server(ctx: Any, server: Any) -> None:
+    """Its end is seen at once, its exit code nobody knows."""
+    receiver, sender = ctx.Pipe(False)
+    with receiver, sender:
+        process = ctx.Process(target=wait_for, args=(receiver,))
+        process.start()
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        process.join(0.1)
+        assert process.exitcode is None
+        sender.send("go on")
+        process.join()
+        assert process.exitcode == 255
+        server.ensure_running()
+
+
+def test_a_stranger_gets_no_child(ctx: Any, server: Any) -> None:
+    """A wrong key, and a message of a wrong size: descriptors closed, no process, and the server goes on."""
+    from cmultiprocessing import forkserver
+
+    run(ctx, os.getpid)
+    before = set(os.listdir(f"/proc/{server._forkserver_pid}/fd"))
+    genuine = forkserver.Request(data_fd=0, leash_fd=0, family_fd=0, ticket=b"x").message(server._key)
+    for message in (bytes(32) + genuine[32:], b"short", genuine + b"long"):
+        read_end, write_end = os.pipe()
+        socket.send_fds(server._control, [message], [write_end] * 5)
+        os.close(write_end)
+        assert os.read(read_end, 1) == b""
+        os.close(read_end)
+    pid = server._forkserver_pid
+    assert parent_of_a_child(ctx) == pid
+    wait_until(lambda: set(os.listdir(f"/proc/{pid}/fd")) == before, 5.0, "the server's descriptors")
+
+
+def test_server_ends_with_the_program() -> None:
+    code = textwrap.dedent(f"""
+        import os, sys
+        sys.path.insert(0, {str(ROOT / "Lib")!r})
+        import cmultiprocessing as mp
+        from cmultiprocessing import forkserver
+        forkserver.ensure_running()
+        print(forkserver._forkserver._forkserver_pid)
+        if sys.argv[1] == "hard":
+            os._exit(0)
+    """)
+    for how in ("hard", "orderly"):
+        done = subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, timeout=30, check=True)
+        assert done.stderr == ""
+        pid = int(done.stdout)
+        wait_until(lambda pid=pid: info(pid) is None, 10.0, "the server's end")  # type: ignore[misc]
+
+
+def start_another(connection: Any) -> None:
+    import cmultiprocessing
+
+    parent = os.getppid()
+    assert parent_of_a_child(cmultiprocessing.get_context("forkserver")) == parent
+    connection.send("same server")
+
+
+def test_children_use_the_same_server(ctx: Any) -> None:
+    receiver, sender = ctx.Pipe(False)
+    with receiver, sender:
+        assert run(ctx, start_another, sender).exitcode == 0
+        assert receiver.recv() == "same server"
+
+
+def test_forked_children_use_the_same_server(mp: ModuleType, server: Any) -> None:
+    receiver, sender = mp.Pipe(False)
+    with receiver, sender:
+        run(mp.get_context("fork"), send_parent_of_child, sender)
+        assert receiver.recv() == server._forkserver_pid
+
+
+def send_parent_of_child(connection: Any) -> None:
+    import cmultiprocessing
+
+    connection.send(parent_of_a_child(cmultiprocessing.get_context("forkserver")))
+
+
+PRELOAD = """
+import os, sys
+import cmultiprocessing as mp
+sys.stderr.write(f"main imported by {__name__}\\n")
+def look():
+    print("json" in sys.modules, "csv" in sys.modules, sys.modules["__main__"].__name__)
+if __name__ == "__main__":
+    mp.set_forkserver_preload(["__main__", "csv", "there.is.no.such.module"])
+    ctx = mp.get_context("forkserver")
+    for _ in range(2):
+        process = ctx.Process(target=look); process.start(); process.join()
+"""
+
+
+def test_preload(tmp_path: Path) -> None:
+    """The main module is imported once, by the server; a module that is missing does not matter."""
+    (tmp_path / "prog.py").write_text(PRELOAD)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "prog.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "Lib")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == "False True __mp_main__\n" * 2
+    assert done.stderr == "main imported by __main__\nmain imported by __mp_main__\n"
+
+
+def test_too_many_descriptors(ctx: Any, mp: ModuleType) -> None:
+    receiver, sender = mp.Pipe(False)
+    with receiver, sender, pytest.raises(ValueError, match="too many fds: 300 in the start arguments, the limit is 248"):
+        ctx.Process(target=print, args=([*[sender] * 300],)).start()
+    assert mp.active_children() == []
+
+
+def test_server_cannot_fork(ctx: Any, server: Any) -> None:
+    """The starter gets the system's error. RLIMIT_NPROC does not bind root: the server is asked by one it refuses."""
+    from cmultiprocessing import forkserver
+
+    read_end, write_end = os.pipe()
+    forkserver._report(write_end, forkserver._REFUSED, 0, 11)
+    report = forkserver._read_report(read_end)
+    with pytest.raises(BlockingIOError, match="fork server could not fork"):
+        forkserver._first_report(*report, read_end)
+    os.close(read_end)
+    os.close(write_end)
