@@ -151,7 +151,7 @@ assert seen == (tuple(sys.flags), sys.warnoptions, dict(sys._xoptions)), seen
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["-O"], ["-OO", "-B"], ["-X", "dev"], ["-b", "-W", "error::SyntaxWarning"], ["-q", "-s"], ["-X", "frozen_modules=on"]],
+    [[], ["-O"], ["-OO", "-B"], ["-X", "dev"], ["-b", "-W", "error::SyntaxWarning"], ["-q", "-s"]],
 )
 def test_flags_of_children(method_without_fork: str, options: list[str]) -> None:
     run(*options, "-c", FLAGS.format(root=str(ROOT)), method_without_fork)

@@ -170,7 +170,9 @@ def test_temp_dir(mp: ModuleType, util: Any) -> None:
     assert not os.path.exists(path)
 
 
-@pytest.mark.parametrize(("address", "abstract"), [("\0x", True), (b"\0x", True), ("/x", False), (b"", False), (None, False)])
+@pytest.mark.parametrize(
+    ("address", "abstract"), [("\0x", True), (b"\0x", True), ("/x", False), (b"", False), (None, False)]
+)
 def test_abstract_addresses(util: Any, address: Any, abstract: bool) -> None:
     assert util.is_abstract_socket_namespace(address) is abstract
     with pytest.raises(TypeError):
