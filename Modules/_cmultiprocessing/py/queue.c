@@ -748,6 +748,9 @@ static PyType_Spec ring_spec = {
 int mp_queue_exec(PyObject *module)
 {
     mp_state *state = mp_state_get(module);
+    // In every process, also in one that never sees a queue: its collector must not take what dead
+    // producers left in the queues of others for garbage.
+    mp_ring_init();
     if (mp_state_add_type(module, &state->simple_ring_type, &simple_spec) < 0)
         return -1;
     PyObject *bases = PyTuple_Pack(1, state->simple_ring_type);
