@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
+_synchronize: Any = None
+
+
+def _load_synchronize() -> Any:
+    """The module `synchronize`, kept for the next call."""
+    global _synchronize
+    from . import synchronize
+
+    _synchronize = synchronize
+    return synchronize
+
+
 class BaseContext:
     """The API of the package, bound to a start method.
 
@@ -70,41 +82,33 @@ class BaseContext:
 
         return Pipe(duplex)
 
+    # Synchronisation objects work under every start method, so their types are not told the context. An import
+    # statement in a function costs several times what making a lock does: the module is looked up once.
+
     def Lock(self, *, robust: bool = True) -> Lock:
         """A lock. robust=False: it stays locked when its owner is killed."""
-        from .synchronize import Lock
-
-        return Lock(ctx=self.get_context()) if robust else Lock(ctx=self.get_context(), robust=False)
+        module = _synchronize or _load_synchronize()
+        return module.Lock() if robust else module.Lock(robust=False)
 
     def RLock(self) -> RLock:
         """A lock that its owner may acquire again."""
-        from .synchronize import RLock
-
-        return RLock(ctx=self.get_context())
+        return (_synchronize or _load_synchronize()).RLock()
 
     def Condition(self, lock: Any = None) -> Condition:
         """A condition variable. lock: a Lock or RLock; None makes an RLock."""
-        from .synchronize import Condition
-
-        return Condition(lock, ctx=self.get_context())
+        return (_synchronize or _load_synchronize()).Condition(lock)
 
     def Semaphore(self, value: int = 1, *, robust: bool = False) -> Semaphore:
         """A semaphore. robust=True: what killed processes hold comes back."""
-        from .synchronize import Semaphore
-
-        return Semaphore(value, ctx=self.get_context(), **({"robust": True} if robust else {}))
+        return (_synchronize or _load_synchronize()).Semaphore(value, robust=robust)
 
     def BoundedSemaphore(self, value: int = 1, *, robust: bool = False) -> BoundedSemaphore:
         """A semaphore that is never released above its first value."""
-        from .synchronize import BoundedSemaphore
-
-        return BoundedSemaphore(value, ctx=self.get_context(), **({"robust": True} if robust else {}))
+        return (_synchronize or _load_synchronize()).BoundedSemaphore(value, robust=robust)
 
     def Event(self) -> Event:
         """A flag to wait for."""
-        from .synchronize import Event
-
-        return Event(ctx=self.get_context())
+        return (_synchronize or _load_synchronize()).Event()
 
     def Barrier(
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
@@ -117,9 +121,7 @@ class BaseContext:
             timeout: default of wait(), in seconds.
 
         """
-        from .synchronize import Barrier
-
-        return Barrier(parties, action, timeout, ctx=self.get_context())
+        return (_synchronize or _load_synchronize()).Barrier(parties, action, timeout)
 
     def Queue(self, maxsize: int = 0) -> Queue:
         """A queue. maxsize: the number of items that fit; 0: bounded by memory only."""

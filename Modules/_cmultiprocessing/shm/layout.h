@@ -3,7 +3,7 @@
  *
  *   offset      what
  *   0           struct mp_family_shm        who we are, the allocator's and the collector's state
- *   4 KiB       struct mp_process_shm[]     one entry per process slot; slot 0 is never used
+ *   16 KiB      struct mp_process_shm[]     one entry per process slot; slot 0 is never used
  *   + 2 MiB     struct mp_sleeper_shm[]     one entry per thread that waits on a condition or barrier
  *   + 2 MiB     struct mp_unit_shm[]        one descriptor per unit (4 KiB) of the heap
  *   heap        units                       everything else: slabs of small chunks, runs
@@ -141,7 +141,7 @@ struct mp_reference_shm {
 /* ---- the family ---- */
 
 #define MP_WARM_BINS 24
-#define MP_WARM_DEPTH 6
+#define MP_WARM_DEPTH 64
 
 struct mp_family_shm {
     uint64_t magic;  // stored last, with release (SYNC: family ready)
@@ -181,7 +181,7 @@ struct mp_family_shm {
     uint64_t warm[MP_WARM_BINS][MP_WARM_DEPTH];
 };
 
-#define MP_PROCESSES_AT MP_UNIT
+#define MP_PROCESSES_AT (4 * MP_UNIT)
 #define MP_SLEEPERS_AT                                                                             \
  (MP_PROCESSES_AT + MP_PROCESS_SLOTS * (uint64_t)sizeof(struct mp_process_shm))
 #define MP_UNITS_AT (MP_SLEEPERS_AT + MP_SLEEPER_SLOTS * (uint64_t)sizeof(struct mp_sleeper_shm))
@@ -196,7 +196,7 @@ static_assert(offsetof(struct mp_family_shm, serial) == 64, "ABI");
 static_assert(offsetof(struct mp_family_shm, heap_mutex) == 128, "ABI");
 static_assert(offsetof(struct mp_family_shm, reclaim_mutex) == 192, "ABI");
 static_assert(offsetof(struct mp_family_shm, warm) == 256, "ABI");
-static_assert(sizeof(struct mp_family_shm) <= MP_UNIT, "ABI");
+static_assert(sizeof(struct mp_family_shm) <= MP_PROCESSES_AT, "ABI");
 
 /* Two builds that disagree about the layout refuse each other. */
 #define MP_FORMAT                                                                                  \
