@@ -59,12 +59,20 @@ SUBDEBUG = 5
 SUBWARNING = 25
 
 
+# Names of ours beside the standard library's, and the modules that have them.
+_LATE = {
+    "MemoryLimitError": "_cmultiprocessing",
+    "OwnerDiedWarning": "_cmultiprocessing",
+    "ShutDown": "queues",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """`reducer` and OwnerDiedWarning: names whose modules are loaded when they are asked for."""
+    """Names whose modules are loaded when they are asked for."""
     if name == "reducer":
         return _default.reducer
-    if name == "OwnerDiedWarning":
-        from . import _cmultiprocessing
+    if name in _LATE:
+        from importlib import import_module
 
-        return _cmultiprocessing.OwnerDiedWarning
+        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
