@@ -10,18 +10,21 @@ A queue may itself be put into a queue, or be an argument of a process of any st
 from __future__ import annotations
 
 import sys
-import traceback
-import weakref
-from collections.abc import Callable
 from queue import Empty, Full
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import ref
 
 from . import reduction
 from ._cmultiprocessing import RingQueue, SimpleRingQueue, queue_setup
 
+TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Generic, TypeVar
+
     from .context import BaseContext
+
+    T = TypeVar("T")
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue", "Empty", "Full", "ShutDown"]
 
@@ -32,8 +35,6 @@ else:
     class ShutDown(Exception):
         """The queue was shut down. `queue.ShutDown` of Python 3.13, on older ones."""
 
-
-T = TypeVar("T")
 
 #: What pickles for queues, looked up at every put: it may be replaced, and have reducers registered.
 _ForkingPickler = reduction.ForkingPickler
@@ -156,7 +157,7 @@ class _Ends:
         end = None if reference is None else reference()
         if end is None:
             end = kind(self)
-            self.__dict__[name] = weakref.ref(end)
+            self.__dict__[name] = ref(end)
         return end
 
     def __getstate__(self) -> Any:
@@ -220,6 +221,8 @@ class Queue(_Ends, RingQueue, Generic[T] if TYPE_CHECKING else object):  # type:
             e: the exception.
             obj: what was put.
         """
+        import traceback
+
         traceback.print_exception(type(e), e, e.__traceback__)
 
 

@@ -95,7 +95,7 @@ int mp_queue_enter(mp_queue_object *self, const char *call)
 
 static PyObject *raise_named(mp_queue_object *self, const char *name)
 {
-    mp_state *state = mp_state_of_type(Py_TYPE((PyObject *)self));
+    mp_state *state = mp_queue_state(self);
     PyObject *class = state == NULL ? NULL : mp_codec_name(state, name);
     if (class != NULL)
         PyErr_SetNone(class);
@@ -140,7 +140,7 @@ int mp_queue_check_get(mp_queue_object *self)
 bool mp_queue_feeder_error(mp_queue_object *self, PyObject *object)
 {
     static const char hook[] = "_on_queue_feeder_error";
-    mp_state *state = mp_state_of_type(Py_TYPE((PyObject *)self));
+    mp_state *state = mp_queue_state(self);
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *base = state == NULL ? NULL : mp_codec_name(state, "Queue");
@@ -220,7 +220,7 @@ PyObject *mp_queue_put(mp_queue_object *self, PyObject *object, mp_time deadline
     uint64_t room[MP_ENCODE_ROOM / sizeof(uint64_t)];
     mp_outgoing outgoing;
     size_t used, done;
-    mp_state *state = mp_state_of_type(Py_TYPE((PyObject *)self));
+    mp_state *state = mp_queue_state(self);
     if (state == NULL || mp_queue_check_put(self) < 0)
         return NULL;
     self->used = true;
@@ -309,7 +309,7 @@ PyObject *mp_queue_get(mp_queue_object *self, mp_time deadline)
 {
     uint64_t bytes[(MP_INLINE_MAX + MP_GRANULE) / sizeof(uint64_t)];
     mp_ring_batch batch = {.bytes = bytes, .capacity = sizeof(bytes)};
-    mp_state *state = mp_state_of_type(Py_TYPE((PyObject *)self));
+    mp_state *state = mp_queue_state(self);
     if (state == NULL || mp_queue_check_get(self) < 0)
         return NULL;
     mp_status status = mp_queue_take(self, 1, &batch, deadline);

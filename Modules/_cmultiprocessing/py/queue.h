@@ -13,6 +13,7 @@
 typedef struct mp_queue_object {
     mp_shared shared; // first
     mp_ring_handle ring; // ring.shm NULL: __init__() was not called
+    mp_state *state;       // of the type's module, which lives as long; NULL: not asked yet
     mp_notifier *notifier; // made by the first _fileno() in this process
     /* What this process closed. Under the GIL. */
     bool closed, reader_closed, writer_closed;
@@ -22,6 +23,14 @@ typedef struct mp_queue_object {
 static inline mp_queue_object *mp_queue_of(PyObject *self)
 {
     return (mp_queue_object *)(void *)self;
+}
+
+/* The module's state; finding it by the type takes as long as a put. NULL with an exception set. */
+static inline mp_state *mp_queue_state(mp_queue_object *self)
+{
+    if (mp_unlikely(self->state == NULL))
+        self->state = mp_state_of_type(Py_TYPE((PyObject *)self));
+    return self->state;
 }
 
 /* Ready for an operation: __init__() was called, this process is in the family. 0 or -1. */

@@ -126,7 +126,7 @@ PyObject *mp_queue_put_many(PyObject *object, PyObject *const *args, Py_ssize_t 
 {
     static const mp_signature signature = {"put_many", {"objects", "block", "timeout"}, 3, 1, 3};
     mp_queue_object *queue = mp_queue_of(object);
-    mp_state *state = mp_state_of_type(Py_TYPE(object));
+    mp_state *state = mp_queue_state(queue);
     mp_time deadline;
     Py_ssize_t put = 0;
     PyObject *values[3];
@@ -191,7 +191,7 @@ PyObject *mp_queue_get_many(PyObject *object, PyObject *const *args, Py_ssize_t 
 {
     static const mp_signature signature = {"get_many", {"max", "timeout"}, 2, 1, 2};
     mp_queue_object *queue = mp_queue_of(object);
-    mp_state *state = mp_state_of_type(Py_TYPE(object));
+    mp_state *state = mp_queue_state(queue);
     uint64_t bytes[BATCH_BYTES / sizeof(uint64_t)];
     mp_ring_batch taken = {.bytes = bytes, .capacity = sizeof(bytes)};
     mp_time deadline;
