@@ -607,7 +607,7 @@ def test_item_30_shutdown_by_a_process_that_is_killed(ctx: Any, crew: Crew) -> N
     child.join(PATIENCE)
     assert child.exitcode == -signal.SIGKILL
     assert q.get(timeout=PATIENCE) == "left"
-    with pytest.raises(Exception, match="") as raised:
+    with pytest.raises(Exception, match="^$") as raised:
         q.get(timeout=PATIENCE)
     assert type(raised.value).__name__ == "ShutDown"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PSF-2.0
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 _T = TypeVar("_T")
 
@@ -330,3 +330,188 @@ class Barrier:
     def __reduce__(self) -> tuple[object, ...]: ...
     @classmethod
     def _attach(cls, ticket: bytes, action: Callable[[], object] | None, timeout: float | None, /) -> Self: ...
+
+def queue_setup(names: dict[str, Any], register_late: Callable[[], object], /) -> None:
+    """Say how queues pickle; called by `cmultiprocessing.queues` when it is imported.
+
+    Args:
+        names: globals of that module; `_ForkingPickler`, `Full`, `Empty` and `ShutDown` are looked up there whenever
+            they are needed.
+        register_late: called after modules were imported, to register reducers for their types.
+    """
+
+class SimpleRingQueue:
+    """Native half of `cmultiprocessing.SimpleQueue`.
+
+    Args:
+        maxsize: how many objects there may be; 0 or less: as many as memory allows.
+        joinable: whether unfinished objects are counted.
+
+    Raises:
+        MemoryLimitError: no memory for the queue.
+    """
+
+    def __init__(self, maxsize: int | None = None, joinable: bool = False) -> None: ...
+    @property
+    def _closed(self) -> bool:
+        """Whether this process closed the queue."""
+
+    @property
+    def _reader_closed(self) -> bool:
+        """Whether this process closed its reader."""
+
+    @property
+    def _writer_closed(self) -> bool:
+        """Whether this process closed its writer."""
+
+    @property
+    def _used(self) -> bool:
+        """Whether this process has put anything."""
+
+    @property
+    def _maxsize(self) -> int:
+        """How many items there may be."""
+
+    def put(self, obj: Any, /) -> None:
+        """Put an object into the queue: it is there when this returns.
+
+        Raises:
+            Exception: whatever pickling it raises; the queue is unchanged.
+            ShutDown: the queue was shut down.
+            OSError: this process has closed it.
+            MemoryLimitError: the limit of memory that its text names.
+        """
+
+    def get(self) -> Any:
+        """Take the oldest object out; waits for one.
+
+        Raises:
+            ShutDown: the queue was shut down, and is empty.
+            OSError: this process has closed it.
+        """
+
+    def empty(self) -> bool:
+        """Whether the queue is empty now.
+
+        Raises:
+            OSError: this process has closed it.
+        """
+
+    def _poll(self, timeout: float | None = 0.0, /) -> bool:
+        """Whether there is anything to take, waiting for it at most `timeout` seconds (None: for ever)."""
+
+    def _fileno(self) -> int:
+        """A descriptor that is readable while there is something to take; starts a native thread.
+
+        Raises:
+            OSError: the reader is closed, or no descriptor is left.
+        """
+
+    def _close(self, how: Literal["queue", "reader", "writer"], /) -> None:
+        """Close the queue, or an end of it, for this process."""
+
+    def _ticket(self) -> bytes:
+        """The queue as bytes, for a pickle inside the family of processes."""
+
+    def _attach(self, ticket: bytes, /) -> None:
+        """Become the queue of a ticket; instead of `__init__`.
+
+        Raises:
+            ValueError: not a ticket.
+            RuntimeError: the queue belongs to another family of processes, or is gone.
+        """
+
+class RingQueue(SimpleRingQueue):
+    """Native half of `cmultiprocessing.Queue` and `JoinableQueue`."""
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put an object into the queue: it is there, complete, when this returns.
+
+        Args:
+            obj: any object that can be pickled; it is pickled now.
+            block: whether to wait while the queue is full.
+            timeout: seconds to wait at most; None: for ever; negative: not at all.
+
+        Raises:
+            Full: there was no space in time.
+            ShutDown: the queue was shut down.
+            ValueError: this process has closed the queue.
+            Exception: whatever pickling it raises; the queue is unchanged.
+            MemoryLimitError: the limit of memory that its text names.
+        """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the oldest object out of the queue.
+
+        Args:
+            block: whether to wait while the queue is empty.
+            timeout: seconds to wait at most; None: for ever; negative: not at all.
+
+        Returns:
+            The object; what it consists of is private memory of this process.
+
+        Raises:
+            Empty: there was nothing in time.
+            ShutDown: the queue was shut down, and is empty.
+            ValueError: this process has closed the queue.
+        """
+
+    def put_nowait(self, obj: Any, /) -> None:
+        """put(obj, False)."""
+
+    def get_nowait(self) -> Any:
+        """get(False)."""
+
+    def put_many(self, objects: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+        """Put many objects, in order; cheaper than one by one. Others' objects may come in between.
+
+        Args:
+            objects: what to put.
+            block: as for put().
+            timeout: as for put(), for all objects together.
+
+        Raises:
+            Full: and what else put() raises. The exception's `put_count` says how many objects are in the queue; the
+                others are not.
+        """
+
+    def get_many(self, max: int, timeout: float | None = None) -> list[Any]:
+        """Take up to `max` objects that are there; waits for the first one only.
+
+        Args:
+            max: at most so many, at least 1.
+            timeout: seconds to wait at most; None: for ever; 0 and less: not at all.
+
+        Returns:
+            1 to `max` objects, oldest first.
+
+        Raises:
+            Empty: and what else get() raises.
+            Exception: what unpickling an object raised; its attribute `got` is the list of the others.
+        """
+
+    def qsize(self) -> int:
+        """How many objects are in the queue now."""
+
+    def full(self) -> bool:
+        """Whether there are as many objects as fit now."""
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """End the queue for every process: put() raises ShutDown from now on, and get() when the queue is empty.
+
+        Args:
+            immediate: drop what is in the queue as well.
+        """
+
+    def _task_done(self) -> None:
+        """One object that was taken has been worked on.
+
+        Raises:
+            ValueError: called more often than objects were put.
+        """
+
+    def _join(self) -> None:
+        """Wait until task_done() was called for every object that was put."""
+
+    def _unfinished(self) -> int:
+        """How many objects are unfinished now."""

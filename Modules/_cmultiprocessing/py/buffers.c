@@ -164,5 +164,5 @@ static PyType_Spec buffer_spec = {
 
 int mp_buffers_exec(PyObject *module)
 {
-    return mp_state_add_type(module, &mp_state_get(module)->buffer_type, &buffer_spec);
+    return mp_state_keep_type(module, &mp_state_get(module)->buffer_type, &buffer_spec);
 }

@@ -922,7 +922,7 @@ static PyMethodDef codec_functions[] = {
 
 int mp_codec_exec(PyObject *module)
 {
-    if (mp_state_add_type(module, &mp_state_get(module)->codec_type, &codec_spec) < 0)
+    if (mp_state_keep_type(module, &mp_state_get(module)->codec_type, &codec_spec) < 0)
         return -1;
     return PyModule_AddFunctions(module, codec_functions);
 }

@@ -86,14 +86,18 @@ mp_state *mp_state_of_type(PyTypeObject *type)
     return module == NULL ? NULL : mp_state_get(module);
 }
 
+int mp_state_keep_type(PyObject *module, PyTypeObject **field, PyType_Spec *spec)
+{
+    *field = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    return *field == NULL ? -1 : 0; /* owned by the state */
+}
+
 int mp_state_add_type(PyObject *module, PyTypeObject **field, PyType_Spec *spec)
 {
-    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
-    if (type == NULL) {
+    if (mp_state_keep_type(module, field, spec) < 0) {
         return -1;
     }
-    *field = type; /* owned by the state from here on */
-    return PyModule_AddType(module, type);
+    return PyModule_AddType(module, *field);
 }
 
 PyMODINIT_FUNC PyInit__cmultiprocessing(void)

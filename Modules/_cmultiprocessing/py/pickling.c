@@ -221,7 +221,7 @@ void mp_pickling_reset(mp_pickling *self)
 int mp_pickling_exec(PyObject *module)
 {
     mp_state *state = mp_state_get(module);
-    if (mp_state_add_type(module, &state->reducers_type, &reducers_spec) < 0)
+    if (mp_state_keep_type(module, &state->reducers_type, &reducers_spec) < 0)
         return -1;
-    return mp_state_add_type(module, &state->pickling_type, &pickling_spec);
+    return mp_state_keep_type(module, &state->pickling_type, &pickling_spec);
 }

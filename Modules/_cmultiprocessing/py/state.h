@@ -43,6 +43,9 @@ mp_state *mp_state_of_type(PyTypeObject *type);
  * Returns 0, or -1 with an exception set. */
 int mp_state_add_type(PyObject *module, PyTypeObject **field, PyType_Spec *spec);
 
+/* The same for a type that is no name of the module. */
+int mp_state_keep_type(PyObject *module, PyTypeObject **field, PyType_Spec *spec);
+
 /* Exec steps: each returns 0, or -1 with an exception set. */
 int mp_exceptions_exec(PyObject *module);
 int mp_sharing_exec(PyObject *module);
