@@ -126,7 +126,8 @@ def test_a_stranger_gets_no_child(ctx: Any, server: Any) -> None:
         os.close(read_end)
     pid = server._forkserver_pid
     assert parent_of_a_child(ctx) == pid
-    wait_until(lambda: set(os.listdir(f"/proc/{pid}/fd")) == before, 5.0, "the server's descriptors")
+    # Fewer is fine: those of a child that had just ended may have been among them.
+    wait_until(lambda: set(os.listdir(f"/proc/{pid}/fd")) <= before, 5.0, "the server has no more descriptors")
 
 
 def test_server_ends_with_the_program() -> None:
@@ -144,7 +145,7 @@ def test_server_ends_with_the_program() -> None:
         done = subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, timeout=30, check=True)
         assert done.stderr == ""
         pid = int(done.stdout)
-        wait_until(lambda pid=pid: info(pid) is None, 10.0, "the server's end")  # type: ignore[misc]
+        wait_until(lambda pid=pid: info(pid) is None, 10.0, "the server had ended")  # type: ignore[misc]
 
 
 def start_another(connection: Any) -> None:

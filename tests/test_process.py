@@ -513,7 +513,7 @@ def test_daemons_and_all_below_them_die_with_their_parent(start_method: str, how
             parent.wait()
             doomed = [pids[name] for name in ("first", "second", "family", "grandchild")]
             # One second is the promise; the machine may be busy.
-            wait_until(lambda: not any(map(lives, doomed)), 2.0, "the daemons' end")
+            wait_until(lambda: not any(map(lives, doomed)), 2.0, "the daemons had ended")
             assert lives(pids["plain"])  # it is nobody's daemon
         finally:
             parent.kill()
@@ -567,7 +567,7 @@ def test_parent_killed_in_the_start_window(start_method: str, rounds: int) -> No
             time.sleep(generator.uniform(0, 0.03))
             parent.kill()
         try:
-            wait_until(lambda mark=mark: processes_of(mark) == [], 10.0, "the daemons' end")  # type: ignore[misc]
+            wait_until(lambda mark=mark: processes_of(mark) == [], 10.0, "the daemons had ended")  # type: ignore[misc]
         finally:
             for pid in processes_of(mark):
                 os.kill(pid, signal.SIGKILL)

@@ -41,10 +41,6 @@ set_executable = _default.set_executable
 set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
 
-TYPE_CHECKING = False  # typing costs more to import than all of this package
-if TYPE_CHECKING:
-    from typing import Any
-
 __all__ = [
     "Array", "AuthenticationError", "Barrier", "BoundedSemaphore", "BufferTooShort", "Condition", "Event",
     "JoinableQueue", "Lock", "Manager", "Pipe", "Pool", "Process", "ProcessError", "Queue", "RLock", "RawArray",
@@ -67,12 +63,13 @@ _LATE = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Names whose modules are loaded when they are asked for."""
     if name == "reducer":
         return _default.reducer
     if name in _LATE:
         from importlib import import_module
 
-        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        late: object = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        return late
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
