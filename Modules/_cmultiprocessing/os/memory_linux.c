@@ -52,6 +52,11 @@ mp_status mp_memory_borrow(uint32_t process, uint32_t number, int *other)
     return open_again(path, other);
 }
 
+void mp_memory_close(int file)
+{
+    close(file);
+}
+
 bool mp_memory_identity(int file, uint64_t *device, uint64_t *inode, uint64_t *size)
 {
     struct stat status;

@@ -61,6 +61,8 @@ mp_status mp_memory_reopen(int file, int *other);
 /* The same of a file that another process of this user has open under this number. */
 mp_status mp_memory_borrow(uint32_t process, uint32_t number, int *other);
 
+void mp_memory_close(int file);
+
 /* Which file is it? False when the descriptor is closed. */
 bool mp_memory_identity(int file, uint64_t *device, uint64_t *inode, uint64_t *size);
 

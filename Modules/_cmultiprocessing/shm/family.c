@@ -9,7 +9,6 @@
 #include <pthread.h> // the registry's lock
 #include <stdlib.h>  // getenv
 #include <string.h>  // memcpy
-#include <unistd.h>  // close
 
 mp_family_handle mp_family = {.file = -1};
 
@@ -35,7 +34,7 @@ static bool file_is_ours(int file)
 static void close_ours(int file)
 {
     if (file_is_ours(file))
-        close(file);
+        mp_memory_close(file);
 }
 
 bool mp_family_has_file(void)
@@ -60,7 +59,7 @@ static bool borrow_file(void)
                 mp_process_at(mp_owner_slot(*mp_family.self))->file = (uint32_t)file;
             return true;
         }
-        close(file);
+        mp_memory_close(file);
     }
     return false;
 }
@@ -93,7 +92,7 @@ static mp_status claim_child(bool forked, int *file, mp_owner *owner)
         return status;
     status = mp_process_claim(*file, *mp_family.self, forked, owner);
     if (status != MP_OK)
-        close(*file);
+        mp_memory_close(*file);
     return status;
 }
 
@@ -118,7 +117,7 @@ static void parent_after_fork(void)
 {
     // The child has the last copy now; if there is no child, this frees the slot.
     if (pending.file >= 0)
-        close(pending.file);
+        mp_memory_close(pending.file);
     mp_chunks_after_fork(false);
     pthread_mutex_unlock(&registry_lock);
 }
@@ -165,14 +164,14 @@ static mp_status register_late(void)
     // Its parent is unknown, so is what it inherited: it may know everything made so far.
     status = mp_process_claim(file, MP_NOBODY, false, &owner);
     if (status != MP_OK) {
-        close(file);
+        mp_memory_close(file);
         return status;
     }
     struct mp_process_shm *process = mp_process_at(mp_owner_slot(owner));
     for (int i = 0; i < MP_CHAIN; i++)
         process->chain[i] = process->birth;
     mp_store_release32(&process->links, MP_LINKS_OVERFLOW);
-    close(inherited);
+    mp_memory_close(inherited);
     mp_chunks_after_fork(true);
     settle(file, owner);
     return MP_OK;
@@ -268,7 +267,7 @@ static mp_status create_file(uint64_t *size, int *file)
                 mp_memory_unmap(probe, *size);
                 return MP_OK;
             }
-            close(*file);
+            mp_memory_close(*file);
             status = MP_NO_SPACE;
         }
         *size = *size / 2 / MP_UNIT * MP_UNIT;
@@ -301,7 +300,7 @@ static mp_status create_family(void)
 fail:;
     int saved = errno;
     forget();
-    close(file);
+    mp_memory_close(file);
     errno = saved;
     return status;
 }
