@@ -41,9 +41,7 @@ static void note_owner(void)
 
 static void survive(void)
 {
-    if (scene.shared->value[OWNER] != 0)
-        CHECK(mp_owner_dead((mp_owner)scene.shared->value[OWNER]),
-              "the dead process counts as alive");
+    await_death((mp_owner)scene.shared->value[OWNER]);
     look_at_slots();
 }
 
@@ -80,9 +78,6 @@ static void fork_one(void)
 static void survive_fork(void)
 {
     pid_t pid = (pid_t)scene.shared->value[GRANDCHILD];
-    mp_owner owner = (mp_owner)scene.shared->value[OWNER];
-    for (int i = 0; i < 5000 && !mp_owner_dead(owner); i++)
-        trace_nap(100);
     for (int i = 0; pid != 0 && i < 1000 && kill(pid, 0) == 0; i++)
         trace_nap(100);
     survive();
@@ -130,7 +125,7 @@ static void survive_join(void)
           "the driver still has the reserved place");
     close(ticket_file);
     ticket_file = -1;
-    CHECK(mp_owner_dead(ticket.owner), "the joined process counts as alive");
+    await_death(ticket.owner);
     survive();
 }
 

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "stepper.h"
 
-#include "census.h"     // the heap before and after
-#include "shm/family.h" // entering it
-#include <dlfcn.h>      // names of addresses
-#include <errno.h>      // errno
-#include <execinfo.h>   // where a survivor hangs
-#include <link.h>       // where a library was loaded
-#include <signal.h>     // the watchdog
-#include <stdarg.h>     // messages
-#include <stdio.h>      // the report
-#include <stdlib.h>     // memory
-#include <string.h>     // names
-#include <sys/mman.h>   // memory shared with children
-#include <sys/prctl.h>  // helpers die with the driver
-#include <sys/time.h>   // setitimer
-#include <sys/wait.h>   // helpers
-#include <time.h>       // how long it took
-#include <unistd.h>     // fork
+#include "census.h"        // the heap before and after
+#include "shm/family.h"    // entering it
+#include "shm/processes.h" // who is dead
+#include <dlfcn.h>         // names of addresses
+#include <errno.h>         // errno
+#include <execinfo.h>      // where a survivor hangs
+#include <link.h>          // where a library was loaded
+#include <signal.h>        // the watchdog
+#include <stdarg.h>        // messages
+#include <stdio.h>         // the report
+#include <stdlib.h>        // memory
+#include <string.h>        // names
+#include <sys/mman.h>      // memory shared with children
+#include <sys/prctl.h>     // helpers die with the driver
+#include <sys/time.h>      // setitimer
+#include <sys/wait.h>      // helpers
+#include <time.h>          // how long it took
+#include <unistd.h>        // fork
 
 /* What the caller asked for. */
 static struct {
@@ -109,6 +110,7 @@ static struct {
 } report;
 
 static struct timespec begun;
+static double first_trace_seconds; // recording it does not count as time for trying
 
 static double seconds_since_begin(void)
 {
@@ -221,6 +223,19 @@ static void watch(unsigned seconds)
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
+/* ---- the dead ---- */
+
+void await_death(uint32_t owner)
+{
+    for (unsigned round = 0; owner != MP_NOBODY && !mp_owner_dead(owner); round++) {
+        if (round == 10000) {
+            stepper_fail(__FILE__, __LINE__, "a dead process counts as alive after a second");
+            return;
+        }
+        trace_nap(50);
+    }
+}
+
 /* ---- helpers ---- */
 
 static pid_t helpers[HELPERS];
@@ -234,6 +249,7 @@ void helper_start(unsigned number, void (*body)(void))
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         MUST(mp_family_enter());
+        scene.shared->helper[number] = mp_self();
         body();
         _exit(0);
     }
@@ -261,6 +277,7 @@ void helper_kill(unsigned number)
     kill(helpers[number], SIGKILL);
     waitpid(helpers[number], NULL, 0);
     helpers[number] = 0;
+    await_death(scene.shared->helper[number]);
 }
 
 void helper_join(unsigned number, unsigned milliseconds)
@@ -270,6 +287,7 @@ void helper_join(unsigned number, unsigned milliseconds)
     for (unsigned waited = 0; waited <= milliseconds * 20; waited++) {
         if (waitpid(helpers[number], &status, WNOHANG) == helpers[number]) {
             helpers[number] = 0;
+            await_death(scene.shared->helper[number]);
             CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "helper %u ended with status %#x",
                   number, (unsigned)status);
             return;
@@ -290,8 +308,10 @@ static void helpers_end(void)
 
 static void prepare_child(void)
 {
-    if (!report.operation->outside)
+    if (!report.operation->outside) {
         MUST(mp_family_enter());
+        scene.shared->child = mp_self();
+    }
     if (report.operation->prepare != NULL)
         report.operation->prepare();
 }
@@ -341,6 +361,7 @@ static void run_end(pid_t pid)
         let_it_finish(pid);
     else
         trace_end(pid, scene.ending);
+    await_death(scene.shared->child);
     if (!report.failed)
         report.operation->survive();
     if (scene.ending == TRACE_ZOMBIE || scene.ending == TRACE_EXEC)
@@ -470,7 +491,7 @@ static bool wanted(const struct point *point, const struct seen *seen)
 
 static bool time_is_up(void)
 {
-    return (wish.seconds > 0 && seconds_since_begin() > wish.seconds) ||
+    return (wish.seconds > 0 && seconds_since_begin() - first_trace_seconds > wish.seconds) ||
            report.failures >= wish.failures;
 }
 
@@ -510,6 +531,8 @@ static void step_operation(void)
     do {
         if (!record())
             return;
+        if (report.traces == 1)
+            first_trace_seconds = seconds_since_begin();
         report.complete = sweep();
     } while (!report.complete && !time_is_up() && report.traces < TRACES);
 }

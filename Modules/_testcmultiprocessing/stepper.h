@@ -40,9 +40,13 @@ void operations_init(void);
 
 /* ---- what an operation may know about the run ---- */
 
+enum { HELPERS = 4 };
+
 /* Shared with the child and with helpers; zeroed before each setup. */
 struct scene_shared {
     volatile int64_t value[32];
+    volatile uint32_t child; // who the child is in the family; 0: not in it when it began
+    volatile uint32_t helper[HELPERS];
 };
 
 struct scene {
@@ -54,6 +58,11 @@ struct scene {
 };
 
 extern struct scene scene;
+
+/* Fail unless the process that was this member of the family soon counts as dead. It does at once, but
+ * for a moment when somebody looks at it in /proc while it dies: that keeps its memory map, and with
+ * it the file whose lock says that it lives. */
+void await_death(uint32_t owner);
 
 /* ---- checks ---- */
 
@@ -81,8 +90,6 @@ __attribute__((noreturn)) void stepper_abort(const char *file, int line, const c
                                              int status);
 
 /* ---- helpers: other processes of the family, not traced ---- */
-
-#define HELPERS 4
 
 /* Fork a helper that enters the family, runs `body` and exits. */
 void helper_start(unsigned number, void (*body)(void));

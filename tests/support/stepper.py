@@ -32,19 +32,35 @@ FLAVOURS = {
 
 @dataclass
 class Report:
-    """What a run of the stepper said."""
+    """What a run of the stepper over one operation said."""
 
-    summaries: list[dict[str, Any]] = field(default_factory=list)
+    operation: str
+    summary: dict[str, Any] = field(default_factory=dict)  # empty if it did not come to its end
     failures: list[dict[str, Any]] = field(default_factory=list)
     returncode: int = 0
     stderr: str = ""
+
+    def tried(self) -> float:
+        """The part of the instructions met last that the process was ended at."""
+        return float(self.summary["addresses_tried"]) / max(1, self.summary["addresses"])
+
+    def line(self) -> str:
+        """A line of a table."""
+        if not self.summary:
+            return f"{self.operation}: no summary, exit code {self.returncode}"
+        s = self.summary
+        return (
+            f"{s['operation']:30} {s['ending']:6} {s['instructions']:6} instructions, {s['addresses']:5} different, "
+            f"{s['addresses_tried']:5} tried, {s['kills']:5} ends, {s['failures']} failures, {s['seconds']:6.2f} s"
+            f"{'' if s['complete'] else ' (stopped early)'}"
+        )
 
     def __str__(self) -> str:
         lines = [
             f"{f['failure']}, {f['ending']} after instruction {f['instruction']} [{f['where']}]: {f['what']}"
             for f in self.failures
         ]
-        return "\n".join([*lines, *map(str, self.summaries), f"exit code {self.returncode}", self.stderr])
+        return "\n".join([*lines, self.line(), f"exit code {self.returncode}", self.stderr])
 
 
 def compiler() -> list[str]:
@@ -92,11 +108,14 @@ def names(program: Path) -> tuple[list[str], list[str]]:
     return [line for line in lines if "planted fault" not in line], faults
 
 
-def run(program: Path, *arguments: object, limit: float = 300) -> Report:
-    """Run the stepper; its exit code says whether it found failures (1), gave up (2) or hung (3)."""
+def run(program: Path, *arguments: object, limit: float = 100) -> Report:
+    """Step one operation, the last argument. The exit code says whether it found failures (1), gave up (2) or hung (3)."""
     done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=limit, check=False)
-    report = Report(returncode=done.returncode, stderr=done.stderr)
+    report = Report(str(arguments[-1]), returncode=done.returncode, stderr=done.stderr)
     for line in done.stdout.splitlines():
         entry = json.loads(line)
-        (report.failures if "failure" in entry else report.summaries).append(entry)
+        if "failure" in entry:
+            report.failures.append(entry)
+        else:
+            report.summary = entry
     return report
