@@ -666,6 +666,40 @@ def test_no_descriptor_left(mp: ModuleType, start_method: str) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+@pytest.mark.parametrize("call", ["fork", "pidfd_open"])
+def test_a_start_that_fails_leaves_nothing(mp: ModuleType, call: str, monkeypatch: Any) -> None:
+    """The net looks for processes and descriptors."""
+
+    def refuse(*args: Any) -> Any:
+        raise OSError(11, f"{call} is refused")
+
+    for method in ("fork", "spawn")[: 1 if call == "fork" else 2]:
+        process = mp.get_context(method).Process(target=sleep_long)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse)
+            with pytest.raises(OSError, match="is refused"):
+                process.start()
+        assert (process.pid, process.exitcode, process.is_alive()) == (None, None, False)
+        assert mp.active_children() == []
+
+
+def test_replaced_fork_is_used(mp: ModuleType, monkeypatch: Any) -> None:
+    """Debuggers and gevent put their own in its place, and coverage tools their own _bootstrap."""
+    from cmultiprocessing.process import BaseProcess
+
+    calls: list[str] = []
+    fork, bootstrap = os.fork, BaseProcess._bootstrap
+
+    def own_bootstrap(self: Any, *args: Any, **kwargs: Any) -> int:
+        return bootstrap(self, *args, **kwargs) + 40
+
+    monkeypatch.setattr(os, "fork", lambda: calls.append("fork") or fork())
+    monkeypatch.setattr(BaseProcess, "_bootstrap", own_bootstrap)
+    process = started(mp.get_context("fork").Process(target=leave_with, args=(2,)))
+    process.join()
+    assert (calls, process.exitcode) == (["fork"], 42)
+
+
 def test_start_and_join_leave_nothing_behind(ctx: Any) -> None:
     process = started(ctx.Process(target=nothing))
     process.join()

@@ -170,13 +170,24 @@ class Popen:
         try:
             self.pid = os.fork()  # by this name: debuggers and gevent replace it
         except BaseException:
-            os.close(leash_end)
             _leash.drop(self._leash_end)
+            os.close(leash_end)
             raise
         if self.pid == 0:
             self._be_the_child(process_obj, leash_end)
         os.close(leash_end)
-        self._watch(open_sentinel(self.pid))
+        self._watch_child()
+
+    def _watch_child(self) -> None:
+        """Follow the child of this process that has just been started; one that cannot be followed is ended."""
+        try:
+            sentinel = open_sentinel(self.pid)
+        except BaseException:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            _leash.drop(self._leash_end)
+            raise
+        self._watch(sentinel)
 
     def _watch(self, sentinel: int) -> None:
         """Follow the child through a descriptor that is closed together with this object."""
@@ -196,7 +207,12 @@ class Popen:
 
 
 def open_sentinel(pid: int) -> int:
-    """A descriptor that gets ready when the child `pid`, which nobody has reaped, ends."""
+    """A descriptor that gets ready when the child `pid`, which nobody has reaped, ends.
+
+    Raises:
+        OSError: no descriptors left, or a kernel (before Linux 5.3) or sandbox without pidfd_open.
+
+    """
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:

@@ -100,7 +100,7 @@ class Popen(popen_fork.Popen):
                 leashed=int(process_obj._needs_leash()),
             )
             self.pid = spawnv_passfds(command[0], command, {*self._fds, *lent})
-            self._watch(popen_fork.open_sentinel(self.pid))
+            self._watch_child()
         except BaseException:
             _leash.drop(self._leash_end)
             raise
