@@ -76,6 +76,27 @@ def test_server_that_dies_during_the_request(ctx: Any, server: Any) -> None:
     assert server._forkserver_pid != pid
 
 
+def test_threads_that_find_the_server_dead_replace_it_once(ctx: Any, server: Any) -> None:
+    codes: list[int | None] = []
+    barrier = threading.Barrier(5)
+
+    def work() -> None:
+        for _ in range(4):
+            barrier.wait()
+            codes.append(run(ctx, os._exit, 3).exitcode)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        server.ensure_running()
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        barrier.wait()
+    for thread in threads:
+        thread.join()
+    assert codes == [3] * 16
+
+
 def test_ctrl_c_does_not_end_the_server(ctx: Any, server: Any) -> None:
     pid = server._forkserver_pid
     run(ctx, os.getpid)  # it is up: its handler is in place

@@ -53,7 +53,7 @@ _REPORT = struct.Struct("<Bii")
 _STARTED, _ENDED, _REFUSED = 1, 2, 3
 
 # A server that dies at each request is not asked for ever.
-_ATTEMPTS = 3
+_ATTEMPTS = 10
 
 
 class Request:
@@ -206,23 +206,20 @@ class ForkServer:
         if len(request.more_fds) > limit:
             raise ValueError(f"too many fds: {len(request.more_fds)} in the start arguments, the limit is {limit}")
         for _ in range(_ATTEMPTS):
-            self.ensure_running()
             status_r, status_w = os.pipe()
             try:
                 try:
-                    self._send(request, status_w)
+                    asked = self._send(request, status_w)
                 finally:
                     os.close(status_w)
                 report = _read_report(status_r)
                 if report is not None:
                     return _first_report(*report, status_r)
-            except (BrokenPipeError, ConnectionError):
-                pass  # dead: the next round starts another one
             except BaseException:
                 os.close(status_r)
                 raise
             os.close(status_r)
-            self._lost()
+            self._lost(asked)
         raise OSError(f"the fork server died {_ATTEMPTS} times when it was asked for a process")
 
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
@@ -236,7 +233,6 @@ class ForkServer:
             pickled preparation data and process object to.
 
         """
-        self.ensure_running()
         lent: list[int] = []  # the child's
         try:
             family_fd, ticket = _cmultiprocessing.family_reserve()
@@ -254,16 +250,29 @@ class ForkServer:
                 os.close(fd)
         return status_r, data_w
 
-    def _send(self, request: Request, status_w: int) -> None:
-        control = self._control
-        if control is None:
-            raise BrokenPipeError("another thread found the fork server dead")
-        fds = [status_w, *request.own_fds, control.fileno(), *request.more_fds]
-        socket.send_fds(control, [request.message(self._key)], fds)
+    def _send(self, request: Request, status_w: int) -> socket.socket:
+        """Send a request to the server that runs, and return the socket that leads to it."""
+        with self._lock:  # no other thread closes the socket meanwhile
+            self.ensure_running()
+            control = self._control
+            assert control is not None
+            fds = [status_w, *request.own_fds, control.fileno(), *request.more_fds]
+            try:
+                socket.send_fds(control, [request.message(self._key)], fds)
+            except ConnectionError:
+                pass  # dead: nobody will answer
+            return control
 
-    def _lost(self) -> None:
-        """The server did not answer: it is dead, or not to be trusted any more."""
-        self._end(signal.SIGKILL)
+    def _lost(self, asked: socket.socket) -> None:
+        """The server that was asked did not answer: it is dead, or not to be trusted any more.
+
+        Args:
+            asked: the socket that led to it; another thread may have started the next one.
+
+        """
+        with self._lock:
+            if self._control is asked:
+                self._end(signal.SIGKILL)
 
     def _adopt(self, control_fd: int, key: bytes, fds: list[int]) -> None:
         """In a child of the server: use that server, too."""
