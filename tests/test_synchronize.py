@@ -764,3 +764,53 @@ def test_names_that_libraries_use(mp: ModuleType) -> None:
     assert lock._semlock.name is None
     assert lock._semlock.handle != rlock._semlock.handle
     assert lock._semlock._after_fork() is None
+
+
+def test_handlers_may_call_any_method_at_any_time(mp: ModuleType) -> None:
+    """An itimer at 1 kHz whose handler does what the interrupted thread does, for a second; then in finalizers."""
+    event, condition, semaphore, lock = mp.Event(), mp.Condition(), mp.Semaphore(1), mp.RLock()
+    calls = 0
+
+    def use_everything() -> None:
+        event.set()
+        assert event.is_set() or event.wait(0) in (True, False)
+        event.clear()
+        with condition:
+            condition.notify_all()
+            condition.wait(0)
+        with lock:
+            repr(lock)
+        if semaphore.acquire(False):
+            semaphore.release()
+        mp.Lock()
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal calls
+        calls += 1
+        use_everything()
+
+    class Finalized:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            use_everything()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    threshold = gc.get_threshold()
+    gc.set_threshold(20)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            Finalized()
+            use_everything()
+            event.wait(0.0005)
+            with condition:
+                condition.wait(0.0005)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        gc.set_threshold(*threshold)
+    assert calls > 10
+    assert semaphore.get_value() == 1
