@@ -712,3 +712,24 @@ def test_start_and_join_leave_nothing_behind(ctx: Any) -> None:
     del process
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- the family ----------------------------------------------------------------------------------
+
+
+def end_with_lock(lock: Any, code: int | None) -> None:
+    lock.acquire()
+    if code is not None:
+        os._exit(code)
+
+
+def test_an_orderly_end_is_not_a_death(ctx: Any) -> None:
+    """A plain lock may be released by another process: it stays locked, unless its owner was killed."""
+    lock = ctx.Lock()
+    started(ctx.Process(target=end_with_lock, args=(lock, None))).join()
+    assert not lock.acquire(timeout=0.2)
+    lock = ctx.Lock()
+    started(ctx.Process(target=end_with_lock, args=(lock, 0))).join()
+    with pytest.warns(RuntimeWarning, match="killed"):
+        assert lock.acquire(timeout=10)
+    lock.release()

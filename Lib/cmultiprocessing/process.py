@@ -476,17 +476,23 @@ def _close_stdin() -> None:
         sys.stdin = _no_input
 
 
+def _leave_family() -> None:
+    """Tell the family, if there is one, that this process ends in good order: its locks are not those of a victim."""
+    native = sys.modules.get(_NATIVE)
+    if native is not None:
+        native.family_leave()
+
+
 def leave(code: int) -> NoReturn:
     """The orderly end of a child after _bootstrap: atexit handlers, flush, then the family is told, then the end."""
     try:
         if atexit._ncallbacks():
+            atexit.unregister(_leave_family)  # its turn is last
             atexit._run_exitfuncs()
             _flush_std_streams()
     finally:
         try:
-            native = sys.modules.get(_NATIVE)
-            if native is not None:
-                native.family_leave()
+            _leave_family()
         finally:
             os._exit(code & 0xFF)
 
@@ -557,3 +563,6 @@ _children: set[BaseProcess] = set()
 # Every process object there is, for tests that look for those left behind.
 _dangling: WeakSet[BaseProcess] = WeakSet()
 _current_process: BaseProcess = _MainProcess()
+
+# Registered with the first import, so that it runs after nearly everything else that is registered.
+atexit.register(_leave_family)

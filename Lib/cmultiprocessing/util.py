@@ -293,13 +293,6 @@ def _end_children() -> None:
         child.join()
 
 
-def _leave_family() -> None:
-    """Tell the family, if there is one, that this process ends in good order."""
-    native = sys.modules.get(f"{__package__}._cmultiprocessing")
-    if native is not None:
-        native.family_leave()
-
-
 def _after_start() -> None:
     """In a child: finalizers of the parent are not its business; the rest is told about the fork."""
     global _exiting
@@ -317,8 +310,6 @@ def _at_exit() -> None:
 
 process.hooks.after_start = _after_start
 process.hooks.at_exit = _at_exit
-# The last registered runs first.
-atexit.register(_leave_family)
 atexit.register(_exit_function)
 
 
