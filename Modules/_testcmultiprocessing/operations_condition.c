@@ -8,7 +8,7 @@
 #include "sync/condition.h" // what is stepped through
 #include "sync/lock.h"      // the condition's lock
 
-enum { WOKEN = 0, RESULT = 4, ACTION = 8, SLEEPERS = 3 };
+enum { WOKEN = 0, RESULT = 4, ACTION = 8, NOTIFIED = 9, SLEEPERS = 3 };
 
 static mp_handle condition_object, lock_object, barrier_object;
 static struct mp_condition_shm *condition;
@@ -251,9 +251,25 @@ static void run_wait(void)
 
 static bool notify_once(void)
 {
+    CHECK(scene.shared->value[NOTIFIED] == 0 || mp_condition_sleeping(condition) == 0,
+          "it was notified, and sleeps");
     if (scene.wakes == 1)
         notify(1);
     return scene.wakes < 2;
+}
+
+/* Notified while the child stands still: if it is a sleeper by then, that wakes it, and it must not
+ * need another notification. */
+static void alive_wait(void)
+{
+    mp_status status = mp_lock_try(lock);
+    CHECK(status == MP_OK || status == MP_WOULD_BLOCK, "the lock gave %d", (int)status);
+    if (status != MP_OK)
+        return;
+    scene.shared->value[NOTIFIED] = mp_condition_sleeping(condition) == 1;
+    while (mp_condition_try_notify(condition, 1) == MP_WOULD_BLOCK)
+        trace_nap(20);
+    (void)mp_lock_release(lock);
 }
 
 static void survive_wait(void)
@@ -512,6 +528,7 @@ const struct operation operations_condition[] = {
      .setup = make,
      .run = run_wait,
      .wake = notify_once,
+     .alive = alive_wait,
      .survive = survive_wait},
     {.name = "condition-wait-first-of-two",
      .setup = make,

@@ -23,6 +23,7 @@ static struct {
     uint32_t kind;        // of the items that the child puts
     uint64_t first, last; // numbers that the child puts: [first, last)
     mp_handle object;     // what PINNED items hold
+    uint64_t gone;        // items that were taken while the child stood still
 } this;
 
 static uint64_t batch_bytes[BATCH / sizeof(uint64_t)];
@@ -180,7 +181,7 @@ static void take_and_check(uint64_t from, uint64_t to)
 
 static void make(uint32_t limit, bool joinable, uint64_t before)
 {
-    this.number = this.first = this.last = 0;
+    this.number = this.first = this.last = this.gone = 0;
     this.kind = NUMBER;
     MUST(mp_ring_create(&this.ring, limit, joinable));
     for (; this.number < before; this.number++)
@@ -203,23 +204,33 @@ static void finish(void)
  * what the child put. Then others go on: they put, and take everything. */
 static void survive_puts(void)
 {
-    uint64_t there = mp_ring_size(&this.ring);
+    uint64_t there = mp_ring_size(&this.ring) + this.gone;
     CHECK(there >= this.first && there <= this.last, "%llu items, expected %llu to %llu",
           (unsigned long long)there, (unsigned long long)this.first, (unsigned long long)this.last);
     CHECK(!scene.finished || there == this.last, "put() returned, and the item is not there");
     this.last = there < this.last ? there : this.last;
     CHECK(put_one(there) == MP_OK, "nothing can be put any more");
     CHECK(put_one(there + 1) == MP_OK, "nothing can be put any more");
-    CHECK(mp_ring_size(&this.ring) == there + 2, "the size is %u", mp_ring_size(&this.ring));
-    take_and_check(0, there + 2);
+    CHECK(mp_ring_size(&this.ring) == there + 2 - this.gone, "the size is %u",
+          mp_ring_size(&this.ring));
+    take_and_check(this.gone, there + 2);
     finish();
 }
 
-/* What must hold while the child stands still: nobody sees half of anything. */
+/* While a producer stands still nobody sees half of anything, and a consumer takes the first item, if
+ * there is one. */
 static void alive_puts(void)
 {
     uint64_t there = mp_ring_size(&this.ring);
     CHECK(there >= this.first && there <= this.last, "%llu items", (unsigned long long)there);
+    mp_ring_batch batch = {.bytes = batch_bytes, .capacity = sizeof batch_bytes};
+    mp_status status = mp_ring_take(&this.ring, 1, &batch);
+    CHECK(status == (there == 0 ? MP_WOULD_BLOCK : MP_OK), "%llu items, and take gave %d",
+          (unsigned long long)there, (int)status);
+    if (status == MP_OK) {
+        CHECK(open_record(batch.bytes) == 0, "another item than the first");
+        this.gone = 1;
+    }
 }
 
 static void run_put(void)
@@ -310,7 +321,7 @@ static void forgive_pin(uint64_t unit, struct mp_unit_shm *run, void *argument)
 
 static void survive_pinned(void)
 {
-    bool there = mp_ring_size(&this.ring) > this.first;
+    bool there = mp_ring_size(&this.ring) + this.gone > this.first;
     unsigned left = 0;
     survive_puts();
     (void)mp_reclaim_now();
@@ -406,9 +417,24 @@ static void run_take_many(void)
     take_in_child(MANY);
 }
 
-/* The child took [0, n) in one step, or nothing; what is left comes in order. */
-static void survive_takes_of(uint64_t there, uint64_t one_step)
+/* While a consumer stands still a producer puts one more. */
+static void alive_take(void)
 {
+    uint64_t words[NUMBER / 8];
+    mp_ring_item item;
+    size_t done;
+    MUST(make_item(this.number, words, &item));
+    mp_status status = mp_ring_put(&this.ring, &item, 1, &done);
+    if (status == MP_INTERRUPTED)
+        status = mp_ring_put_slow(&this.ring, &item, 1, &done);
+    CHECK(status == MP_OK, "nothing can be put beside a consumer: %d", (int)status);
+    this.number += status == MP_OK;
+}
+
+/* The child took [0, n) in one step, or nothing; what is left comes in order. */
+static void survive_takes_of(uint64_t one_step)
+{
+    uint64_t there = this.number;
     uint64_t left = mp_ring_size(&this.ring);
     CHECK(left == there || left == there - one_step, "%llu items are left of %llu",
           (unsigned long long)left, (unsigned long long)there);
@@ -420,12 +446,12 @@ static void survive_takes_of(uint64_t there, uint64_t one_step)
 
 static void survive_take(void)
 {
-    survive_takes_of(this.last, 1);
+    survive_takes_of(1);
 }
 
 static void survive_take_many(void)
 {
-    survive_takes_of(this.last, MANY);
+    survive_takes_of(MANY);
 }
 
 static void setup_take(void)
@@ -477,6 +503,7 @@ static void setup_take_letter(void)
     make(0, false, 0);
     child_puts(LETTER, 2);
     run_put();
+    this.number = 2;
 }
 
 static void run_take_letter(void)
@@ -488,7 +515,7 @@ static void run_take_letter(void)
 
 static void survive_take_letter(void)
 {
-    survive_takes_of(2, 1);
+    survive_takes_of(1);
 }
 
 /* The queue is empty: the child sleeps, and the driver puts. */
@@ -838,7 +865,7 @@ static void setup_own_after_commit(void)
 #endif
 
 #define PUT .run = run_put, .alive = alive_puts, .survive = survive_puts
-#define TAKE .run = run_take, .survive = survive_take
+#define TAKE .run = run_take, .alive = alive_take, .survive = survive_take
 
 const struct operation operations_ring[] = {
     {.name = "ring-create", .run = run_create, .survive = nothing},
@@ -851,6 +878,7 @@ const struct operation operations_ring[] = {
     {.name = "ring-put-pinned",
      .setup = setup_put_pinned,
      .run = run_put,
+     .alive = alive_puts,
      .survive = survive_pinned},
     {.name = "ring-put-many",
      .setup = setup_put_many,
@@ -870,14 +898,17 @@ const struct operation operations_ring[] = {
     {.name = "ring-take-many",
      .setup = setup_take_many,
      .run = run_take_many,
+     .alive = alive_take,
      .survive = survive_take_many},
     {.name = "ring-take-jump",
      .setup = setup_take_jump,
      .run = run_take,
+     .alive = alive_take,
      .survive = survive_take_jump},
     {.name = "ring-take-letter",
      .setup = setup_take_letter,
      .run = run_take_letter,
+     .alive = alive_take,
      .survive = survive_take_letter},
     {.name = "ring-take-sleep",
      .setup = setup_empty,

@@ -74,6 +74,13 @@ static void run_plain(void)
     (void)mp_semaphore_release(semaphore);
 }
 
+/* Another one takes it and gives it back while the child stands still. */
+static void alive_plain(void)
+{
+    if (mp_semaphore_try(semaphore) == MP_OK)
+        CHECK(mp_semaphore_release(semaphore) == MP_OK, "it cannot be released");
+}
+
 static void survive_plain(void)
 {
     uint32_t value = mp_semaphore_value(semaphore);
@@ -306,6 +313,13 @@ static bool set_once(void)
     return scene.wakes < 2;
 }
 
+/* Set and cleared at once while the child stands still: if its wait had begun, that ends it. */
+static void alive_event(void)
+{
+    mp_event_set(event);
+    mp_event_clear(event);
+}
+
 static void survive_event(void)
 {
     check_event_works();
@@ -313,7 +327,11 @@ static void survive_event(void)
 }
 
 const struct operation operations_semaphore[] = {
-    {.name = "semaphore", .setup = setup_one, .run = run_plain, .survive = survive_plain},
+    {.name = "semaphore",
+     .setup = setup_one,
+     .run = run_plain,
+     .alive = alive_plain,
+     .survive = survive_plain},
     {.name = "semaphore-wake",
      .setup = setup_awaited,
      .run = run_release,
@@ -355,6 +373,7 @@ const struct operation operations_semaphore[] = {
      .setup = make_event,
      .run = wait_for_event,
      .wake = set_once,
+     .alive = alive_event,
      .survive = survive_event},
     {.name = NULL},
 };

@@ -4,6 +4,7 @@
 #include "census.h"        // the heap before and after
 #include "shm/family.h"    // entering it
 #include "shm/processes.h" // who is dead
+#include "shm/reclaim.h"   // a collection beside it
 #include <dlfcn.h>         // names of addresses
 #include <errno.h>         // errno
 #include <execinfo.h>      // where a survivor hangs
@@ -343,8 +344,17 @@ static void run_begin(size_t index, uintptr_t at)
         report.operation->setup();
 }
 
+/* Collect while the child stands still in the middle of something: what it is about to use must stay.
+ * Not if it stands in the allocator: that mutex is not taken from the living. */
+static void collect_beside(void)
+{
+    if (!report.operation->no_heap && mp_load_acquire32(&mp_family_shm()->heap_mutex.word) == 0)
+        (void)mp_reclaim_now();
+}
+
 static void let_it_finish(pid_t pid)
 {
+    collect_beside();
     if (report.operation->alive != NULL)
         report.operation->alive();
     if (trace_run(pid, waker()) != TRACE_DONE)

@@ -24,6 +24,8 @@ import pytest
 
 from tests.support import stepper
 
+pytestmark = pytest.mark.no_sanitizer
+
 VISITS = int(os.environ.get("CMP_STEPPER_VISITS", "1"))
 SECONDS = float(os.environ.get("CMP_STEPPER_SECONDS", "10"))
 STRIDE = int(os.environ.get("CMP_STEPPER_STRIDE", "7"))
