@@ -762,6 +762,8 @@ def test_names_that_libraries_use(mp: ModuleType) -> None:
     assert lock._semlock.kind == semaphore._semlock.kind == synchronize.SEMAPHORE
     assert (lock._semlock.maxvalue, mp.BoundedSemaphore(7)._semlock.maxvalue) == (1, 7)
     assert lock._semlock.name is None
+    assert all(isinstance(thing, synchronize.SemLock) for thing in (lock, rlock, semaphore, mp.BoundedSemaphore()))
+    assert not isinstance(mp.Event(), synchronize.SemLock)
     assert lock._semlock.handle != rlock._semlock.handle
     assert lock._semlock._after_fork() is None
 

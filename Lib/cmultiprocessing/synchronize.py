@@ -7,7 +7,7 @@ libraries reach for in the standard library's private ``_semlock`` (``_is_mine``
 """
 from __future__ import annotations
 
-from typing import Final
+from abc import ABC
 
 from . import _cmultiprocessing
 from ._cmultiprocessing import (
@@ -26,8 +26,19 @@ __all__ = [
     "OwnerDiedWarning", "RECURSIVE_MUTEX", "SEMAPHORE", "SEM_VALUE_MAX",
 ]  # fmt: skip
 
-RECURSIVE_MUTEX: Final = 0
-SEMAPHORE: Final = 1
+RECURSIVE_MUTEX = 0
+SEMAPHORE = 1
+
+
+class SemLock(ABC):  # noqa: B024  (nothing to override: others register)
+    """What locks and semaphores of the standard library derive from; here for isinstance() only.
+
+    There is no semaphore with a name in the system behind them.
+    """
+
+
+for _native in (Lock, RLock, Semaphore):
+    SemLock.register(_native)
 
 
 class _Reading:
