@@ -90,7 +90,9 @@ def test_objects_arrive_as_they_were(mp: ModuleType, kind: str) -> None:
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("make", [bytes, lambda n: "a" * n, lambda n: "€" * n, lambda n: "😀" * n, lambda n: [b"x" * n]])
+@pytest.mark.parametrize(
+    "make", [bytes, lambda n: "a" * n, lambda n: "€" * n, lambda n: "😀" * n, lambda n: [b"x" * n]]
+)
 def test_long_objects_arrive_as_they_were(mp: ModuleType, make: Any, length: int) -> None:
     q = mp.Queue()
     item = make(length)
@@ -231,7 +233,7 @@ class Shouting(pickle.Pickler):
     """A pickler that changes scalars."""
 
     @classmethod
-    def dumps(cls, obj: Any, protocol: int | None = None) -> bytes:
+    def dumps(cls, obj: Any, protocol: int | None = None) -> bytes:  # noqa: ARG003
         return pickle.dumps(["shouted", obj])
 
     @staticmethod
@@ -394,7 +396,16 @@ def test_wrong_arguments(mp: ModuleType) -> None:
 
 def test_a_queue_without_init(mp: ModuleType) -> None:
     q = mp.queues.Queue.__new__(mp.queues.Queue)
-    for call in (lambda: q.put(1), q.get, q.qsize, q.empty, q.full, q.shutdown, lambda: q._poll(1), lambda: q._fileno()):
+    for call in (
+        lambda: q.put(1),
+        q.get,
+        q.qsize,
+        q.empty,
+        q.full,
+        q.shutdown,
+        lambda: q._poll(1),
+        lambda: q._fileno(),
+    ):
         with pytest.raises(RuntimeError, match="__init__"):
             call()
     with pytest.raises(RuntimeError, match="__init__"):

@@ -19,8 +19,7 @@ from ._cmultiprocessing import RingQueue, SimpleRingQueue, queue_setup
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Generic, TypeVar
+    from typing import Any, Generic, Literal, TypeVar
 
     from .context import BaseContext
 
@@ -52,7 +51,7 @@ class _End:
         queue: the queue; it lives as long as its end.
     """
 
-    _which: str
+    _which: Literal["reader", "writer"]
 
     def __init__(self, queue: SimpleRingQueue) -> None:
         self._queue = queue
@@ -78,7 +77,7 @@ class _End:
 
 
 class _Reader(_End):
-    """The end of a queue from which objects come, for `connection.wait`, select, and libraries that read it directly."""
+    """The end of a queue from which objects come: for `connection.wait`, select, and libraries that read it."""
 
     _which = "reader"
     readable = True
@@ -138,21 +137,20 @@ class _Writer(_End):
 class _Ends:
     """What all queues have in common: their two ends, and how they travel."""
 
-    # Weak: an end keeps its queue alive, not the other way round.
-    _reader_ref: Callable[[], _Reader | None]
-    _writer_ref: Callable[[], _Writer | None]
-
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     @property
     def _reader(self) -> _Reader:
-        return self._end("_reader_ref", _Reader)
+        end: _Reader = self._end("_reader_ref", _Reader)
+        return end
 
     @property
     def _writer(self) -> _Writer:
-        return self._end("_writer_ref", _Writer)
+        end: _Writer = self._end("_writer_ref", _Writer)
+        return end
 
     def _end(self, name: str, kind: type[Any]) -> Any:
+        # Weak: an end keeps its queue alive, not the other way round.
         reference = self.__dict__.get(name)
         end = None if reference is None else reference()
         if end is None:
@@ -204,9 +202,9 @@ class Queue(_Ends, RingQueue, Generic[T] if TYPE_CHECKING else object):  # type:
     def cancel_join_thread(self) -> None:
         """There is no thread that the end of the process would wait for, and nothing that could get lost."""
 
-    def get_no_wait(self) -> T:
+    def get_no_wait(self) -> Any:
         """Another name of get_nowait(), as older documentation has it."""
-        return self.get_nowait()  # type: ignore[no-any-return]
+        return self.get_nowait()
 
     def _terminate_broken(self) -> None:
         """For concurrent.futures: the processes that use the queue are being killed."""
@@ -214,7 +212,7 @@ class Queue(_Ends, RingQueue, Generic[T] if TYPE_CHECKING else object):  # type:
         self.close()
 
     @staticmethod
-    def _on_queue_feeder_error(e: Exception, obj: Any) -> None:
+    def _on_queue_feeder_error(e: Exception, obj: Any) -> None:  # noqa: ARG004
         """Override it to be told about what cannot be pickled; then put() does not raise.
 
         Args:

@@ -35,15 +35,15 @@ enum { GUARDED = Py_ARRAY_LENGTH(guarded) };
 
 typedef struct codec {
     PyObject head;
-    PyObject *names;       // globals of cmultiprocessing.queues
-    PyObject *pickler_key; // "_ForkingPickler"
-    PyTypeObject *plain;   // the package's own class
+    PyObject *names;             // globals of cmultiprocessing.queues
+    PyObject *pickler_key;       // "_ForkingPickler"
+    PyTypeObject *plain;         // the package's own class
     PyObject *original[GUARDED]; // of its __dict__; NULL where it had none
-    PyObject *register_late; // registers what depends on modules imported later
+    PyObject *register_late;     // registers what depends on modules imported later
     PyObject *loads;
-    PyObject *reducers; // for picklings; NULL: to be made
-    PyObject *idle;     // list of picklings
-    Py_ssize_t modules; // how many there were when register_late was called last
+    PyObject *reducers;   // for picklings; NULL: to be made
+    PyObject *idle;       // list of picklings
+    Py_ssize_t modules;   // how many there were when register_late was called last
     unsigned int version; // of the class when it was examined; 0: never
     bool is_plain;        // what the examination said
 } codec;
@@ -147,7 +147,8 @@ static PyTypeObject *pickler_class(codec *self, bool *plain)
     PyObject *class = PyDict_GetItemWithError(self->names, self->pickler_key);
     if (mp_unlikely(class == NULL)) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_AttributeError, "cmultiprocessing.queues._ForkingPickler is gone");
+            PyErr_SetString(PyExc_AttributeError,
+                            "cmultiprocessing.queues._ForkingPickler is gone");
         return NULL;
     }
     *plain = class == (PyObject *)self->plain;
@@ -164,7 +165,7 @@ static PyTypeObject *pickler_class(codec *self, bool *plain)
 
 static unsigned int tag_of_kind(unsigned int kind)
 {
-    return kind == PyUnicode_1BYTE_KIND ? TAG_STR1
+    return kind == PyUnicode_1BYTE_KIND   ? TAG_STR1
            : kind == PyUnicode_2BYTE_KIND ? TAG_STR2
                                           : TAG_STR4;
 }
@@ -281,8 +282,7 @@ static PyObject *unpack_scalar(unsigned int tag, const void *data, size_t length
     case TAG_FLOAT: memcpy(&real, data, sizeof(real)); return PyFloat_FromDouble(real);
     case TAG_BYTES: return PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
     // These look at the characters: whatever they are, the result is a sound string.
-    case TAG_STR1:
-        return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data, (Py_ssize_t)length);
+    case TAG_STR1: return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data, (Py_ssize_t)length);
     case TAG_STR2:
         return PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, data, (Py_ssize_t)(length / 2));
     case TAG_STR4:
@@ -481,8 +481,8 @@ static int parts_fill(parts *self, const mp_pickling *pickling)
     return 0;
 }
 
-static int pickle_to_message(mp_state *state, const mp_ring_handle *ring, const mp_pickling *pickling,
-                             const mp_pins *pins, mp_ring_item *item)
+static int pickle_to_message(mp_state *state, const mp_ring_handle *ring,
+                             const mp_pickling *pickling, const mp_pins *pins, mp_ring_item *item)
 {
     parts memory = {0};
     int result = -1;
@@ -521,8 +521,8 @@ static int store_pickle(mp_state *state, const mp_ring_handle *ring, const mp_pi
     if (!fits_record(pickling, pins))
         return pickle_to_message(state, ring, pickling, pins, &outgoing->item);
     outgoing->keep = Py_NewRef(PyList_GET_ITEM(pickling->pieces, 0));
-    outgoing->item = (mp_ring_item){TAG_PICKLE, (uint32_t)pickling->size,
-                                    PyBytes_AS_STRING(outgoing->keep), 0};
+    outgoing->item =
+        (mp_ring_item){TAG_PICKLE, (uint32_t)pickling->size, PyBytes_AS_STRING(outgoing->keep), 0};
     return 0;
 }
 

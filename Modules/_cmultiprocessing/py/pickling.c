@@ -210,7 +210,8 @@ void mp_pickling_reset(mp_pickling *self)
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *done = PyObject_CallNoArgs(self->clear_memo);
     if (done == NULL)
-        PyErr_WriteUnraisable((PyObject *)self); // a patched pickler: say so, keep the first exception
+        PyErr_WriteUnraisable(
+            (PyObject *)self); // a patched pickler: say so, keep the first exception
     Py_XDECREF(done);
     empty_list(self->pieces);
     empty_list(self->buffers);

@@ -15,11 +15,11 @@
 typedef struct mp_pickling {
     PyObject head;
     PyObject *pickler;
-    PyObject *dump;       // bound methods of the pickler
+    PyObject *dump; // bound methods of the pickler
     PyObject *clear_memo;
-    PyObject *pieces;     // list: what the pickler wrote, in order
-    PyObject *buffers;    // list: PickleBuffer objects that stayed outside
-    Py_ssize_t size;      // bytes of all pieces
+    PyObject *pieces;  // list: what the pickler wrote, in order
+    PyObject *buffers; // list: PickleBuffer objects that stayed outside
+    Py_ssize_t size;   // bytes of all pieces
 } mp_pickling;
 
 /* Buffers below this size go into the pickle itself. */

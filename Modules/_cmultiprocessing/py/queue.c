@@ -208,8 +208,7 @@ mp_status mp_queue_put_items(mp_queue_object *self, const mp_ring_item *items, s
                              size_t *done, mp_time deadline)
 {
     mp_status status = mp_ring_put(&self->ring, items, count, done);
-    if (mp_likely(status != MP_INTERRUPTED) &&
-        (status != MP_WOULD_BLOCK || deadline == MP_NO_WAIT))
+    if (mp_likely(status != MP_INTERRUPTED) && (status != MP_WOULD_BLOCK || deadline == MP_NO_WAIT))
         return status;
     putting work = {.ring = &self->ring, .items = items, .count = count, .done = done};
     return mp_blocking_run(put_step, &work, deadline);
@@ -297,8 +296,7 @@ mp_status mp_queue_take(mp_queue_object *self, uint32_t most, mp_ring_batch *bat
                         mp_time deadline)
 {
     mp_status status = mp_queue_take_more(self, most, batch);
-    if (mp_likely(status != MP_INTERRUPTED) &&
-        (status != MP_WOULD_BLOCK || deadline == MP_NO_WAIT))
+    if (mp_likely(status != MP_INTERRUPTED) && (status != MP_WOULD_BLOCK || deadline == MP_NO_WAIT))
         return status;
     status = take_waiting(self, most, batch, deadline);
     mute(self, status);
@@ -375,9 +373,10 @@ static mp_status poll_step(void *context, mp_time deadline)
     }
 }
 
-PyDoc_STRVAR(poll_doc, "_poll($self, timeout=0.0, /)\n--\n\n"
-                       "Whether there is anything to take, waiting for it at most `timeout` seconds\n"
-                       "(None: for ever). A queue that was shut down counts as ready.");
+PyDoc_STRVAR(poll_doc,
+             "_poll($self, timeout=0.0, /)\n--\n\n"
+             "Whether there is anything to take, waiting for it at most `timeout` seconds\n"
+             "(None: for ever). A queue that was shut down counts as ready.");
 
 static PyObject *queue_poll(PyObject *object, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -399,9 +398,10 @@ static PyObject *queue_poll(PyObject *object, PyObject *const *args, Py_ssize_t 
     return PyBool_FromLong(status == MP_OK);
 }
 
-PyDoc_STRVAR(fileno_doc, "_fileno($self, /)\n--\n\n"
-                         "A descriptor that is readable while there is something to take. The first call\n"
-                         "in a process starts a native thread there.");
+PyDoc_STRVAR(fileno_doc,
+             "_fileno($self, /)\n--\n\n"
+             "A descriptor that is readable while there is something to take. The first call\n"
+             "in a process starts a native thread there.");
 
 static PyObject *queue_fileno(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
@@ -436,7 +436,8 @@ static PyObject *queue_close(PyObject *object, PyObject *how)
     else if (strcmp(what, "writer") == 0)
         self->writer_closed = true;
     else
-        return PyErr_Format(PyExc_ValueError, "_close(): 'queue', 'reader' or 'writer', not %R", how);
+        return PyErr_Format(PyExc_ValueError, "_close(): 'queue', 'reader' or 'writer', not %R",
+                            how);
     if (self->reader_closed && self->notifier != NULL) {
         mp_notifier_close(self->notifier);
         self->notifier = NULL;
@@ -445,10 +446,10 @@ static PyObject *queue_close(PyObject *object, PyObject *how)
 }
 
 #define FLAG(name)                                                                                 \
-    static PyObject *get_##name(PyObject *self, void *Py_UNUSED(closure))                          \
-    {                                                                                              \
-        return PyBool_FromLong(mp_queue_of(self)->name);                                           \
-    }
+ static PyObject *get_##name(PyObject *self, void *Py_UNUSED(closure))                             \
+ {                                                                                                 \
+  return PyBool_FromLong(mp_queue_of(self)->name);                                                 \
+ }
 FLAG(closed)
 FLAG(reader_closed)
 FLAG(writer_closed)
@@ -510,8 +511,8 @@ static PyType_Spec simple_spec = {
 
 /* ---- RingQueue ---- */
 
-PyDoc_STRVAR(
-    put_doc, "put($self, obj, block=True, timeout=None)\n--\n\n"
+PyDoc_STRVAR(put_doc,
+             "put($self, obj, block=True, timeout=None)\n--\n\n"
              "Put an object into the queue: it is there, complete, when this returns.\n\n"
              "Args:\n"
              "    obj: any object that can be pickled; it is pickled now.\n"
@@ -539,18 +540,19 @@ static PyObject *ring_put(PyObject *self, PyObject *const *args, Py_ssize_t narg
     return mp_queue_put(mp_queue_of(self), values[0], deadline);
 }
 
-PyDoc_STRVAR(get_doc, "get($self, block=True, timeout=None)\n--\n\n"
-                      "Take the oldest object out of the queue.\n\n"
-                      "Args:\n"
-                      "    block: whether to wait while the queue is empty.\n"
-                      "    timeout: seconds to wait at most; None: for ever; negative: not at all.\n\n"
-                      "Returns:\n"
-                      "    The object; what it consists of is private memory of this process.\n\n"
-                      "Raises:\n"
-                      "    Empty: there was nothing in time.\n"
-                      "    ShutDown: the queue was shut down, and is empty.\n"
-                      "    ValueError: this process has closed the queue.\n\n"
-                      "Since 2.6; documented in multiprocessing, 'Pipes and Queues'.");
+PyDoc_STRVAR(get_doc,
+             "get($self, block=True, timeout=None)\n--\n\n"
+             "Take the oldest object out of the queue.\n\n"
+             "Args:\n"
+             "    block: whether to wait while the queue is empty.\n"
+             "    timeout: seconds to wait at most; None: for ever; negative: not at all.\n\n"
+             "Returns:\n"
+             "    The object; what it consists of is private memory of this process.\n\n"
+             "Raises:\n"
+             "    Empty: there was nothing in time.\n"
+             "    ShutDown: the queue was shut down, and is empty.\n"
+             "    ValueError: this process has closed the queue.\n\n"
+             "Since 2.6; documented in multiprocessing, 'Pipes and Queues'.");
 
 static PyObject *ring_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames)
@@ -627,13 +629,14 @@ static mp_status shutdown_step(void *context, mp_time deadline)
     return mp_ring_shutdown(self->ring, self->immediate);
 }
 
-PyDoc_STRVAR(shutdown_doc,
-             "shutdown($self, /, immediate=False)\n--\n\n"
-             "End the queue for every process: put() raises ShutDown from now on, and get() when the\n"
-             "queue is empty. Whoever waits in either is woken.\n\n"
-             "Args:\n"
-             "    immediate: drop what is in the queue as well.\n\n"
-             "As queue.Queue.shutdown() of Python 3.13; here on every version.");
+PyDoc_STRVAR(
+    shutdown_doc,
+    "shutdown($self, /, immediate=False)\n--\n\n"
+    "End the queue for every process: put() raises ShutDown from now on, and get() when the\n"
+    "queue is empty. Whoever waits in either is woken.\n\n"
+    "Args:\n"
+    "    immediate: drop what is in the queue as well.\n\n"
+    "As queue.Queue.shutdown() of Python 3.13; here on every version.");
 
 static PyObject *ring_shutdown(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                                PyObject *kwnames)
@@ -680,9 +683,10 @@ static mp_status join_step(void *context, mp_time deadline)
     return mp_ledger_join(self->ring, deadline, &self->wait);
 }
 
-PyDoc_STRVAR(join_doc, "_join($self, /)\n--\n\n"
-                       "Wait until task_done() was called for every object that was put. Objects taken\n"
-                       "by processes that were killed count as done.");
+PyDoc_STRVAR(join_doc,
+             "_join($self, /)\n--\n\n"
+             "Wait until task_done() was called for every object that was put. Objects taken\n"
+             "by processes that were killed count as done.");
 
 static PyObject *ring_join(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
@@ -730,12 +734,9 @@ PyDoc_STRVAR(ring_doc, "RingQueue(maxsize=0, joinable=False)\n--\n\n"
                        "Native half of cmultiprocessing.Queue and JoinableQueue.");
 
 static PyType_Slot ring_slots[] = {
-    {Py_tp_doc, (void *)ring_doc},
-    {Py_tp_dealloc, queue_dealloc},
-    {Py_tp_traverse, mp_shared_traverse},
-    {Py_tp_clear, mp_shared_clear},
-    {Py_tp_methods, ring_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)ring_doc},        {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_traverse, mp_shared_traverse}, {Py_tp_clear, mp_shared_clear},
+    {Py_tp_methods, ring_methods},        {0, NULL},
 };
 
 static PyType_Spec ring_spec = {

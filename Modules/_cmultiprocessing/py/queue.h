@@ -11,8 +11,8 @@
 #include "structures/ring.h"     // the queue itself
 
 typedef struct mp_queue_object {
-    mp_shared shared; // first
-    mp_ring_handle ring; // ring.shm NULL: __init__() was not called
+    mp_shared shared;      // first
+    mp_ring_handle ring;   // ring.shm NULL: __init__() was not called
     mp_state *state;       // of the type's module, which lives as long; NULL: not asked yet
     mp_notifier *notifier; // made by the first _fileno() in this process
     /* What this process closed. Under the GIL. */

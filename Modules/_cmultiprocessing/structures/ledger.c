@@ -83,9 +83,10 @@ bool mp_ledger_has_chunk(const struct mp_ring_shm *shm, uint64_t chunk)
 
 static uint64_t *own_entry(const mp_ring_handle *ring)
 {
-    if (ring->ledger_entry == 0)
+    uint64_t entry = mp_load_relaxed64(&ring->ledger_entry);
+    if (entry == 0)
         return NULL;
-    uint64_t *word = mp_at(ring->ledger_entry);
+    uint64_t *word = mp_at(entry);
     return entry_owner(mp_load_relaxed64(word)) == mp_self() ? word : NULL;
 }
 
@@ -118,7 +119,7 @@ mp_status mp_ledger_prepare(mp_ring_handle *ring)
     uint64_t *word = NULL;
     if (!visit_ledger(ring->shm, claim_fresh, &word) && !visit_ledger(ring->shm, claim, &word))
         return MP_INTERRUPTED;
-    ring->ledger_entry = mp_offset_of(word);
+    mp_store_relaxed64(&ring->ledger_entry, mp_offset_of(word));
     return MP_OK;
 }
 

@@ -119,7 +119,7 @@ mp_status mp_message_open(uint64_t offset, mp_message_view *view)
 
 /* From this size on a message is read once and its pages are not worth keeping: giving them back
  * while copying keeps the peak at one copy. */
-#define MP_PUNCH_FROM  (UINT64_C(64) << 20)
+#define MP_PUNCH_FROM (UINT64_C(64) << 20)
 #define MP_PUNCH_SLICE (UINT64_C(8) << 20)
 
 static void punch_whole_pages(char *from, char *to)

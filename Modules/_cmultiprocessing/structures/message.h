@@ -28,7 +28,7 @@ typedef struct mp_message_plan {
 
 /* Parts per message; what has more buffers sends the rest within the pickle. */
 #define MP_PARTS_MAX 1024U
-#define MP_PINS_MAX  65536U
+#define MP_PINS_MAX 65536U
 
 typedef struct mp_message_view {
     uint64_t offset;

@@ -325,7 +325,8 @@ static mp_status look(const mp_ring_handle *ring, struct cursor *cursor, uint32_
         *header = *(const uint64_t *)mp_at(cursor->position);
     }
     uint64_t room = mp_record_room(mp_record_length(*header));
-    bool fits = mp_record_length(*header) <= MP_INLINE_MAX && room <= cursor->end - cursor->position;
+    bool fits =
+        mp_record_length(*header) <= MP_INLINE_MAX && room <= cursor->end - cursor->position;
     bool known = mp_record_kind(*header) == MP_RECORD_INLINE ||
                  (mp_record_kind(*header) == MP_RECORD_LINK &&
                   mp_record_length(*header) == sizeof(uint64_t));
@@ -614,21 +615,26 @@ static bool has_space(const struct mp_ring_shm *shm)
     return mp_count_between(mp_word_count(head), mp_word_count(tail)) < shm->limit;
 }
 
+/* What threads that share a handle learn at the same time is partly lost: it is a guess anyway. */
 static bool worth_spinning(mp_patience *patience)
 {
     if (!mp_spinning_pays())
         return false;
-    if (patience->score != 0)
+    if (mp_load_relaxed32(&patience->score) != 0)
         return true;
-    return ++patience->skipped % PROBE_EVERY == 0;
+    uint32_t skipped = mp_load_relaxed32(&patience->skipped) + 1;
+    mp_store_relaxed32(&patience->skipped, skipped);
+    return skipped % PROBE_EVERY == 0;
 }
 
 static bool learn(mp_patience *patience, bool paid)
 {
+    uint32_t score = mp_load_relaxed32(&patience->score);
     if (paid)
-        patience->score = patience->score < SCORE_MAX ? patience->score + 2 : SCORE_MAX;
-    else if (patience->score != 0)
-        patience->score--;
+        score = score + 2 < SCORE_MAX ? score + 2 : SCORE_MAX;
+    else if (score != 0)
+        score--;
+    mp_store_relaxed32(&patience->score, score);
     return paid;
 }
 

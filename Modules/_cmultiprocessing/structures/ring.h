@@ -35,8 +35,8 @@ typedef struct mp_patience {
 typedef struct mp_ring_handle {
     mp_handle object;
     struct mp_ring_shm *shm;
-    uint64_t ledger_entry; // offset of the entry that this process used last, or 0
-    mp_patience for_items, for_space; // hints; races are harmless
+    uint64_t ledger_entry;            // offset of the entry that this process used last, or 0
+    mp_patience for_items, for_space; // atomic
 } mp_ring_handle;
 
 /* What is put: bytes that fit a record, or a message made by message.h. */
@@ -49,7 +49,7 @@ typedef struct mp_ring_item {
 
 /* Where taken records go, as they lay in the queue: headers, payloads, padding. */
 typedef struct mp_ring_batch {
-    void *bytes; // aligned to 8
+    void *bytes;     // aligned to 8
     size_t capacity; // at least mp_record_room(MP_INLINE_MAX)
     size_t used;
     uint32_t count;

@@ -148,7 +148,7 @@ static void ring_finalize(uint64_t offset)
     mp_ring_handle ring = {.object.offset = offset, .shm = mp_chunk_payload(offset)};
     struct mp_ring_shm *shm = ring.shm;
     if (shm->limit == 0)
-        return; // its maker died before it was one
+        return;                       // its maker died before it was one
     (void)mp_ring_discard_all(&ring); // damaged: the rest stays until the family ends
     if (mp_ring_chunk_belongs(offset, shm->spare))
         release_hinted(&shm->spare);

@@ -21,14 +21,14 @@
  *   bit   36       waiters: somebody may sleep on the upper half (consumers on tail, producers on head)
  *   bits  35..0    position: offset of the next record in granules; 0 before the first chunk
  * The upper half changes with every commit and is the futex word. */
-#define MP_GRANULE_SHIFT     4
-#define MP_GRANULE           (UINT64_C(1) << MP_GRANULE_SHIFT)
-#define MP_COUNT_SHIFT       37
-#define MP_COUNT_MASK        ((UINT32_C(1) << 27) - 1)
-#define MP_RING_WAITERS      (UINT64_C(1) << 36)
-#define MP_POSITION_MASK     (MP_RING_WAITERS - 1)
+#define MP_GRANULE_SHIFT 4
+#define MP_GRANULE (UINT64_C(1) << MP_GRANULE_SHIFT)
+#define MP_COUNT_SHIFT 37
+#define MP_COUNT_MASK ((UINT32_C(1) << 27) - 1)
+#define MP_RING_WAITERS (UINT64_C(1) << 36)
+#define MP_POSITION_MASK (MP_RING_WAITERS - 1)
 /* As many items fit into any queue: the difference of two counts must stay unambiguous. */
-#define MP_RING_ITEMS_MAX    (MP_COUNT_MASK - 1)
+#define MP_RING_ITEMS_MAX (MP_COUNT_MASK - 1)
 
 static inline uint32_t mp_word_count(uint64_t word)
 {
@@ -115,7 +115,7 @@ struct mp_ring_chunk_shm {
 };
 
 /* Offset of the first record of a chunk, and what must stay free at its end for the JUMP. */
-#define MP_RECORDS_AT   (MP_CHUNK_HEADER + (uint64_t)sizeof(struct mp_ring_chunk_shm))
+#define MP_RECORDS_AT (MP_CHUNK_HEADER + (uint64_t)sizeof(struct mp_ring_chunk_shm))
 #define MP_RECORDS_TAIL MP_GRANULE
 
 /* ---- messages ---- */
@@ -133,7 +133,7 @@ struct mp_message_shm {
 };
 
 #define MP_SEQUENCE_NONE UINT32_MAX
-#define MP_PART_ALIGN    UINT64_C(64)
+#define MP_PART_ALIGN UINT64_C(64)
 
 /* ---- the control block ---- */
 
@@ -178,9 +178,9 @@ struct mp_ring_shm {
     /* An empty small chunk: consumers under take_mutex store it where 0 was, producers under
      * put_mutex store 0. Its owner may be dead. */
     uint64_t spare;
-    uint32_t joiners; // futex: [epoch:31][somebody waits in join():1]
-    uint32_t early;   // task_done() calls for items that are still in the queue
-    uint64_t ledger;  // the first chunk of more ledger entries, or 0; only grows
+    uint32_t joiners;        // futex: [epoch:31][somebody waits in join():1]
+    uint32_t early;          // task_done() calls for items that are still in the queue
+    uint64_t ledger;         // the first chunk of more ledger entries, or 0; only grows
     uint32_t ledger_entries; // in this block; never changes
     uint32_t reserved5;
     uint64_t reserved6[4];
@@ -200,7 +200,8 @@ static_assert(MP_CHUNK_HEADER + offsetof(struct mp_ring_shm, put_mutex) == 64, "
 static_assert(MP_CHUNK_HEADER + offsetof(struct mp_ring_shm, take_mutex) == 128, "ABI");
 static_assert(MP_CHUNK_HEADER + offsetof(struct mp_ring_shm, spare) == 192, "ABI");
 static_assert(MP_CHUNK_HEADER + sizeof(struct mp_ring_shm) == 256, "ABI");
-static_assert(MP_INLINE_MAX + MP_RECORD_HEADER + MP_GRANULE < MP_RING_CHUNK_SMALL - MP_RECORDS_AT, "a record fits the smallest chunk");
+static_assert(MP_INLINE_MAX + MP_RECORD_HEADER + MP_GRANULE < MP_RING_CHUNK_SMALL - MP_RECORDS_AT,
+              "a record fits the smallest chunk");
 
 static inline uint32_t *mp_word_futex(uint64_t *word)
 {
