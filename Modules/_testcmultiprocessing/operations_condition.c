@@ -242,6 +242,31 @@ static void survive_notify_past_dead(void)
     drop();
 }
 
+/* The oldest sleeper died after it was notified: the child, who notifies once more, passes that wake-up
+ * on to the second, unless the second finds it first, and wakes the third. */
+static void setup_dead_notified(void)
+{
+    setup_three();
+    helper_stop(0);
+    notify(1);
+    helper_kill(0);
+}
+
+static void survive_dead_notified(void)
+{
+    must_wake(1);
+    bool given = mp_condition_sleeping(condition) == 0;
+    CHECK(given || !scene.finished, "notify() returned, and nobody was notified");
+    if (given) {
+        must_wake(2);
+    } else {
+        must_sleep(2);
+        notify(1);
+        must_wake(2);
+    }
+    drop();
+}
+
 /* ---- the sleeper dies ---- */
 
 static void run_wait(void)
@@ -458,6 +483,25 @@ static void survive_action(void)
     survive_arrive();
 }
 
+#ifdef MP_TESTING
+
+/* The last party died when it had given the others their indices, and before it let them go. */
+static void arrive_and_die(void)
+{
+    uint32_t index;
+    die_at("barrier:before_release");
+    (void)arrive(false, &index, MP_FOREVER);
+}
+
+static void setup_barrier_repair(void)
+{
+    setup_barrier_awaited();
+    helper_start(1, arrive_and_die);
+    helper_must_die(1);
+}
+
+#endif
+
 static bool arrive_once(void)
 {
     uint32_t index;
@@ -524,6 +568,10 @@ const struct operation operations_condition[] = {
      .setup = setup_dead_and_living,
      .run = run_notify,
      .survive = survive_notify_past_dead},
+    {.name = "condition-notify-repair",
+     .setup = setup_dead_notified,
+     .run = run_notify,
+     .survive = survive_dead_notified},
     {.name = "condition-wait",
      .setup = make,
      .run = run_wait,
@@ -553,6 +601,12 @@ const struct operation operations_condition[] = {
      .setup = setup_barrier_awaited,
      .run = run_arrive_with_action,
      .survive = survive_action},
+#ifdef MP_TESTING
+    {.name = "barrier-repair",
+     .setup = setup_barrier_repair,
+     .run = run_arrive,
+     .survive = survive_arrive},
+#endif
     {.name = "barrier-first",
      .setup = make_barrier,
      .run = run_arrive,

@@ -19,6 +19,7 @@ enum { BATCH = 1 << 20, MANY = 10, TAG = 7 };
 
 static struct {
     mp_ring_handle ring;
+    uint64_t before;      // items of `kind` that somebody put before the child
     uint64_t number;      // of the next item that anybody puts
     uint32_t kind;        // of the items that the child puts
     uint64_t first, last; // numbers that the child puts: [first, last)
@@ -37,7 +38,7 @@ static uint64_t word_of(uint64_t number, uint32_t i)
 
 static uint32_t kind_of(uint64_t number)
 {
-    return number >= this.first && number < this.last ? this.kind : NUMBER;
+    return number >= this.first - this.before && number < this.last ? this.kind : NUMBER;
 }
 
 static void fill(uint64_t *words, uint32_t bytes, uint64_t number)
@@ -181,7 +182,7 @@ static void take_and_check(uint64_t from, uint64_t to)
 
 static void make(uint32_t limit, bool joinable, uint64_t before)
 {
-    this.number = this.first = this.last = this.gone = 0;
+    this.number = this.first = this.last = this.gone = this.before = 0;
     this.kind = NUMBER;
     MUST(mp_ring_create(&this.ring, limit, joinable));
     for (; this.number < before; this.number++)
@@ -808,6 +809,97 @@ static void setup_dead_spare(void)
     helper_join(0, 1000);
 }
 
+/* ---- deaths in what repairs a death: the child is the one that finds what a helper left ---- */
+
+/* More unfinished items than the ledger has entries for: the child makes room for more. */
+static void setup_full_ledger(void)
+{
+    make(0, true, 2);
+    struct mp_ledger_entry_shm *entries = (void *)(this.ring.shm + 1);
+    for (uint32_t i = 0; i < this.ring.shm->ledger_entries; i++)
+        entries[i].word = (uint64_t)mp_self() << 32 | 1;
+}
+
+static void empty_ledger(void)
+{
+    struct mp_ledger_entry_shm *entries = (void *)(this.ring.shm + 1);
+    for (uint32_t i = 0; i < this.ring.shm->ledger_entries; i++)
+        entries[i].word = 0;
+}
+
+static void survive_full_ledger(void)
+{
+    empty_ledger();
+    survive_joinable();
+}
+
+#ifdef MP_TESTING
+
+static void put_and_die(const char *point)
+{
+    die_at(point);
+    (void)put_one(this.first);
+}
+
+static void put_and_die_before(void)
+{
+    put_and_die("ring_put:before_commit");
+}
+
+static void put_and_die_after(void)
+{
+    put_and_die("ring_put:after_commit");
+}
+
+static void setup_put_after_death(void (*death)(void), uint64_t committed)
+{
+    setup_put_jump();
+    helper_start(0, death);
+    helper_must_die(0);
+    this.before = committed;
+    this.first += committed;
+    this.last += committed;
+}
+
+static void setup_put_repair_before(void)
+{
+    setup_put_after_death(put_and_die_before, 0);
+}
+
+static void setup_put_repair_after(void)
+{
+    setup_put_after_death(put_and_die_after, 1);
+}
+
+static void take_and_die_before(void)
+{
+    die_at("ring_take:before_commit");
+    run_take();
+}
+
+static void take_and_die_after(void)
+{
+    die_at("ring_take:after_commit");
+    run_take();
+}
+
+static void setup_take_repair_before(void)
+{
+    setup_take_jump();
+    helper_start(0, take_and_die_before);
+    helper_must_die(0);
+}
+
+static void setup_take_repair_after(void)
+{
+    setup_take_jump();
+    helper_start(0, take_and_die_after);
+    helper_must_die(0);
+    scene.shared->value[STARTED]++;
+}
+
+#endif
+
 /* ---- planted faults: they must be found ---- */
 
 #ifdef MP_TESTING
@@ -953,7 +1045,21 @@ const struct operation operations_ring[] = {
      .setup = setup_dead_spare,
      .run = run_collect,
      .survive = nothing},
+    {.name = "ring-ledger-grow",
+     .setup = setup_full_ledger,
+     .run = run_take_and_finish,
+     .survive = survive_full_ledger},
 #ifdef MP_TESTING
+    {.name = "ring-put-repair-before", .setup = setup_put_repair_before, PUT},
+    {.name = "ring-put-repair-after", .setup = setup_put_repair_after, PUT},
+    {.name = "ring-take-repair-before",
+     .setup = setup_take_repair_before,
+     .run = run_take,
+     .survive = survive_take_jump},
+    {.name = "ring-take-repair-after",
+     .setup = setup_take_repair_after,
+     .run = run_take,
+     .survive = survive_take_jump},
     {.name = "ring-fault-write-after-commit",
      .setup = setup_put,
      .prepare = prepare_write_after_commit,

@@ -2,6 +2,7 @@
 #include "stepper.h"
 
 #include "census.h"        // the heap before and after
+#include "core/inject.h"   // points of death
 #include "shm/family.h"    // entering it
 #include "shm/processes.h" // who is dead
 #include "shm/reclaim.h"   // a collection beside it
@@ -270,6 +271,42 @@ void helper_asleep(unsigned number)
     }
     stepper_abort(__FILE__, __LINE__, "a helper that should sleep does not", (int)number);
 }
+
+void helper_stop(unsigned number)
+{
+    int status;
+    kill(helpers[number], SIGSTOP);
+    waitpid(helpers[number], &status, WUNTRACED);
+}
+
+void helper_must_die(unsigned number)
+{
+    int status;
+    waitpid(helpers[number], &status, 0);
+    helpers[number] = 0;
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+        stepper_abort(__FILE__, __LINE__, "a helper did not reach its point of death", status);
+    await_death(scene.shared->helper[number]);
+}
+
+#ifdef MP_TESTING
+
+static const char *point_of_death;
+
+static mp_status die_if_there(const char *name)
+{
+    if (strcmp(name, point_of_death) == 0)
+        kill(getpid(), SIGKILL);
+    return MP_OK;
+}
+
+void die_at(const char *point)
+{
+    point_of_death = point;
+    mp_inject_hook = die_if_there;
+}
+
+#endif
 
 void helper_kill(unsigned number)
 {

@@ -100,7 +100,18 @@ void helper_asleep(unsigned number);
 /* Fail the run unless the helper has ended by itself within this time. */
 void helper_join(unsigned number, unsigned milliseconds);
 
+/* SIGSTOP: it does not run any more, and is alive. */
+void helper_stop(unsigned number);
+
 /* SIGKILL and take notice. */
 void helper_kill(unsigned number);
+
+/* Take notice of a helper that kills itself. */
+void helper_must_die(unsigned number);
+
+#ifdef MP_TESTING
+/* In a helper: die at this injection point. */
+void die_at(const char *point);
+#endif
 
 #endif

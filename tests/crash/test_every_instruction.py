@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: PSF-2.0
 """A process is ended after each instruction of every operation that writes shared memory; the others go on.
 
-The tool is Modules/_testcmultiprocessing; InternalDocs/crash_recovery.md says how it works. By default SIGKILL is tried at
-the first execution of every instruction, and the other ways to end at one in seven, within a time per operation. The
-environment asks for more or other things:
+The tool is Modules/_testcmultiprocessing; InternalDocs/crash_recovery.md says how it works. By default SIGKILL is tried
+at the first execution of every instruction, and the other ways to end at one in seven, within a time per operation.
+The environment asks for more or other things:
 
     CMP_STEPPER_VISITS=0         at every execution of every instruction (hours)
     CMP_STEPPER_SECONDS=60       time per operation and way to end; 0: however long it takes
@@ -94,6 +94,15 @@ def test_other_ends(program: Path, ending: str) -> None:
 def test_assertions_hold(checked: Path) -> None:
     """The library's assertions on, in the process that dies and in the survivors."""
     assert_survived(step_all(checked, "kill", STRIDE, SECONDS / 2))
+
+
+@pytest.mark.watchdog(LIMIT)
+def test_deaths_in_what_repairs_a_death(checked: Path) -> None:
+    """A helper dies at an injection point, the child is killed while it repairs what that left, the driver goes on."""
+    repairs = [name for name in operations(checked) if "-repair" in name]
+    assert len(repairs) >= 6 or WANTED
+    for name in repairs:
+        assert_survived([stepper.run(checked, "--seconds", SECONDS, name, limit=LIMIT)])
 
 
 @pytest.mark.watchdog(200)

@@ -74,7 +74,8 @@ def objects_of(flavour: str, folder: Path) -> list[Path]:
     arguments = [*compiler(), *COMMON.split(), *FLAVOURS[flavour].split(), f"-I{LIBRARY}", f"-I{SOURCES}"]
     stamp = hashlib.sha256(" ".join(arguments).encode()).hexdigest()[:12]
     headers = max(path.stat().st_mtime_ns for top in (LIBRARY, SOURCES) for path in top.rglob("*.h"))
-    sources = [*sorted(SOURCES.glob("*.c")), *(path for layer in LAYERS for path in sorted((LIBRARY / layer).glob("*.c")))]
+    folders = [SOURCES, *(LIBRARY / layer for layer in LAYERS)]
+    sources = [path for each in folders for path in sorted(each.glob("*.c"))]
 
     def compiled(source: Path) -> Path:
         target = folder / f"{source.parent.name}_{source.stem}.{stamp}.o"
@@ -103,13 +104,17 @@ def build(flavour: str = "release") -> Path:
 
 def names(program: Path) -> tuple[list[str], list[str]]:
     """Names of the operations, and of the planted faults."""
-    lines = subprocess.run([program, "--list"], capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    done = subprocess.run([program, "--list"], capture_output=True, text=True, timeout=10, check=True)
+    lines = done.stdout.splitlines()
     faults = [line.split()[0] for line in lines if "planted fault" in line]
     return [line for line in lines if "planted fault" not in line], faults
 
 
 def run(program: Path, *arguments: object, limit: float = 100) -> Report:
-    """Step one operation, the last argument. The exit code says whether it found failures (1), gave up (2) or hung (3)."""
+    """Step one operation, the last argument.
+
+    The exit code says whether it found failures (1), gave up (2) or a survivor hung (3).
+    """
     done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=limit, check=False)
     report = Report(str(arguments[-1]), returncode=done.returncode, stderr=done.stderr)
     for line in done.stdout.splitlines():
