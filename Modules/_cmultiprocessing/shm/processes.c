@@ -59,9 +59,10 @@ static uint32_t find_slot(int file)
             return slot;
     }
     uint32_t hint = mp_load_relaxed32(&family->slot_hint);
-    uint32_t probes = limit == MP_PROCESS_SLOTS ? limit : CLAIM_PROBES;
-    for (uint32_t i = 0; i < probes && limit > 1; i++) {
-        uint32_t slot = 1 + (hint + i) % (limit - 1);
+    uint32_t known = limit - 1;
+    uint32_t probes = limit == MP_PROCESS_SLOTS || known < CLAIM_PROBES ? known : CLAIM_PROBES;
+    for (uint32_t i = 0; i < probes; i++) {
+        uint32_t slot = 1 + (hint + i) % known;
         if (hold_slot(file, slot)) {
             mp_store_relaxed32(&family->slot_hint, slot);
             return slot;
