@@ -272,7 +272,8 @@ def check_locks_work(locks: list[Any]) -> None:
             warnings.simplefilter("ignore")
             assert lock.acquire(timeout=PATIENCE)
         lock.release()
-        assert not lock.locked()
+        assert lock.acquire(block=False)
+        lock.release()
 
 
 # --- sleepers and those who wake them ------------------------------------------------------------
