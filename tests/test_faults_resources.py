@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support import apart
-from tests.support.memory import KIB, MIB, descriptors, mappings
+from tests.support.memory import KIB, MIB, descriptors, mappings, total
 from tests.support.scene import PATIENCE, scale
 
 METHODS = ("fork", "spawn", "forkserver")
@@ -116,8 +116,11 @@ def fill_until_refused(size: int, tries: int) -> dict[str, Any]:
 def test_item_20_memory_is_refused_not_taken_away(tmp_path: Path, limit: str) -> None:
     """Where memory ends there is a bus error, or the kernel kills somebody, instead of an exception (gh-114390)."""
     given: dict[str, Any] = {}
+    too_large = 80 * MIB
     if limit == "MemAvailable":
-        given["meminfo"] = "MemTotal: 33554432 kB\nMemFree: 65536 kB\nMemAvailable: 65536 kB\n"
+        available = total() // 64 + 256 * MIB  # a part of the machine's memory is never taken
+        too_large = available + MIB
+        given["meminfo"] = f"MemTotal: {total() // KIB} kB\nMemFree: 0 kB\nMemAvailable: {available // KIB} kB\n"
     elif limit == "memory.max":
         group = tmp_path / "cgroup"
         group.mkdir()
@@ -136,7 +139,7 @@ def test_item_20_memory_is_refused_not_taken_away(tmp_path: Path, limit: str) ->
         assert min(result["counts"]) >= 32, "much less than the limit could be used"
     else:
         # The files do not change as memory is taken, so one item beyond what they allow is the test.
-        result = apart.run(refused_at_once, 80 * MIB, scale(50, 1000), **given)
+        result = apart.run(refused_at_once, too_large, scale(50, 1000), **given)
     for word in ("Queue", "put", limit, "bytes"):
         assert word in result["words"], result["words"]
 
@@ -241,6 +244,7 @@ def use_without_descriptors(method: str) -> dict[str, Any]:
     ctx = mp.get_context(method)
     old = ctx.Queue()
     old.put("before")
+    ctx.Lock()  # its module is loaded
     if method != "fork":  # what the first start loads is loaded, the fork server runs
         warm = ctx.Process(target=time.time)
         warm.start()

@@ -262,9 +262,8 @@ def rounds_with_killed_receivers(rounds: int) -> list[dict[str, int]]:
 
 def take_hold_and_die(q: Any) -> None:
     lock, inner, _ = q.get(timeout=PATIENCE)
-    own = [type(lock), inner]
     lock.acquire()
-    inner.put(own[1])  # a queue that holds itself: a cycle that dies with its holder
+    inner.put(lock)
     inner.put(b"y" * 100_000)
     kill_self()
 
@@ -397,7 +396,7 @@ def receive_fork_drop(q: Any, answers: Any, go: Any, ctx: Any) -> None:
     lock, inner = q.get(timeout=PATIENCE)
     grandchild = ctx.Process(target=use_late, args=(lock, inner, answers, go))
     grandchild.start()
-    del lock, inner, grandchild._args
+    del lock, inner
     gc.collect()
     answers.put("dropped")
     grandchild.join(PATIENCE)

@@ -96,6 +96,10 @@ class Crew:
         assert process.exitcode is not None, f"{process} hangs"
         assert process.exitcode == exitcode, f"{process} ended with {process.exitcode}, expected {exitcode}"
 
+    def forget(self, process: Any) -> None:
+        """Leave out a process that the test has closed itself."""
+        self._members.remove(process)
+
     def dismiss(self) -> None:
         """Kill those that still run and reap all of them."""
         for process in self._members:
