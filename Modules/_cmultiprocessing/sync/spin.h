@@ -34,10 +34,11 @@ mp_spin mp_spin_begin(mp_spin_memory *memory);
 /* Pause, then say whether to look again. */
 bool mp_spin_again(mp_spin *spin);
 
-/* What was waited for came while spinning. */
+/* What was waited for came while spinning. One stroke of luck does not make it a habit again: where
+ * CPUs are scarce it would be followed by as many spins in vain. */
 static inline void mp_spin_paid(mp_spin_memory *memory)
 {
-    mp_store_relaxed32(&memory->misses, 0);
+    mp_store_relaxed32(&memory->misses, mp_load_relaxed32(&memory->misses) / 2);
 }
 
 #endif
