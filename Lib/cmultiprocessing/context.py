@@ -301,7 +301,7 @@ class DefaultContext(BaseContext):
         """
         if self._actual_context is None and allow_none:
             return None
-        return self.get_context()._name  # type: ignore[no-any-return]
+        return self.get_context()._name
 
     def get_all_start_methods(self) -> list[str]:
         """The start methods of this system, the default first."""
