@@ -127,7 +127,7 @@ mp_status mp_ledger_grow(mp_ring_handle *ring)
 {
     struct mp_ring_shm *shm = ring->shm;
     uint64_t chunk;
-    mp_status status = mp_ring_chunk_make(ring, false, &chunk);
+    mp_status status = mp_ring_chunk_make(ring, 1, &chunk);
     if (status != MP_OK)
         return status;
     struct mp_ring_chunk_shm *header = mp_ring_chunk_at(chunk);

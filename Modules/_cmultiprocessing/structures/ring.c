@@ -219,12 +219,17 @@ mp_status mp_ring_put(mp_ring_handle *ring, const mp_ring_item *items, size_t co
     return status == MP_OK ? put_and_unlock(ring, items, count, done, &fresh) : status;
 }
 
-/* With a backlog, and for records of which a small chunk would hold only a few: each chunk costs a
- * microsecond or two. */
-static bool wants_large_chunk(const mp_ring_handle *ring, const mp_ring_item *item)
+/* How large the next chunk is to be: each costs a microsecond or two, and is given back as a whole when
+ * it was read, so a few of them should hold the backlog. */
+static uint64_t next_chunk_units(const mp_ring_handle *ring, const mp_ring_item *item)
 {
-    return !mp_ring_empty(ring) ||
-           mp_record_room(item_length(item)) > MP_RING_CHUNK_SMALL / MP_RING_FEW;
+    uint64_t room = mp_record_room(item_length(item));
+    uint64_t backlog = mp_ring_size(ring) * room;
+    if (backlog >= UINT64_C(2) << 20)
+        return 256;
+    if (backlog >= UINT64_C(256) << 10)
+        return 64;
+    return backlog != 0 || room > MP_RING_CHUNK_SMALL / MP_RING_FEW ? 16 : 1;
 }
 
 mp_status mp_ring_put_slow(mp_ring_handle *ring, const mp_ring_item *items, size_t count,
@@ -241,7 +246,7 @@ mp_status mp_ring_put_slow(mp_ring_handle *ring, const mp_ring_item *items, size
         if (status != MP_INTERRUPTED)
             break;
         // Chunks are made outside of the mutex; somebody else may be faster, then ours goes back.
-        status = mp_ring_chunk_make(ring, wants_large_chunk(ring, &items[0]), &fresh);
+        status = mp_ring_chunk_make(ring, next_chunk_units(ring, &items[0]), &fresh);
         if (status != MP_OK)
             break;
     }
@@ -587,7 +592,7 @@ mp_time mp_ring_slice(uint32_t *round, mp_time deadline)
     return end < deadline ? end : deadline;
 }
 
-enum { GLANCES = 4, SPINS_MAX = 24, SCORE_MAX = 16, PROBE_EVERY = 16 };
+enum { GLANCES = 4 };
 
 static void pause_times(uint32_t count)
 {
@@ -615,43 +620,18 @@ static bool has_space(const struct mp_ring_shm *shm)
     return mp_count_between(mp_word_count(head), mp_word_count(tail)) < shm->limit;
 }
 
-/* What threads that share a handle learn at the same time is partly lost: it is a guess anyway. */
-static bool worth_spinning(mp_patience *patience)
-{
-    if (!mp_spinning_pays())
-        return false;
-    if (mp_load_relaxed32(&patience->score) != 0)
-        return true;
-    uint32_t skipped = mp_load_relaxed32(&patience->skipped) + 1;
-    mp_store_relaxed32(&patience->skipped, skipped);
-    return skipped % PROBE_EVERY == 0;
-}
-
-static bool learn(mp_patience *patience, bool paid)
-{
-    uint32_t score = mp_load_relaxed32(&patience->score);
-    if (paid)
-        score = score + 2 < SCORE_MAX ? score + 2 : SCORE_MAX;
-    else if (score != 0)
-        score--;
-    mp_store_relaxed32(&patience->score, score);
-    return paid;
-}
-
 /* Spin for about as long as a sleep and a wake-up would cost. */
 static bool spin(const mp_ring_handle *ring, bool (*ready)(const mp_ring_handle *ring),
-                 mp_patience *patience)
+                 mp_spin_memory *memory)
 {
-    if (!worth_spinning(patience))
-        return false;
-    for (uint32_t i = 0, length = 8; i < SPINS_MAX; i++) {
-        pause_times(length);
-        if (ready(ring))
-            return learn(patience, true);
-        if (length < 64)
-            length *= 2;
+    mp_spin turn = mp_spin_begin(memory);
+    while (mp_spin_again(&turn)) {
+        if (ready(ring)) {
+            mp_spin_paid(memory);
+            return true;
+        }
     }
-    return learn(patience, false);
+    return false;
 }
 
 static bool items_ready(const mp_ring_handle *ring)
@@ -763,8 +743,6 @@ static void bind(mp_ring_handle *ring, const mp_handle *object)
     *ring = (mp_ring_handle){
         .object = *object,
         .shm = mp_object_payload(object),
-        .for_items = {SCORE_MAX / 2, 0},
-        .for_space = {SCORE_MAX / 2, 0},
     };
 }
 

@@ -24,19 +24,14 @@
 #define MP_STRUCTURES_RING_H
 
 #include "structures/ring_shm.h" // the words and records
-
-/* Does waiting by spinning end before a sleep would? Learned per queue and direction. */
-typedef struct mp_patience {
-    uint32_t score;   // 0: spinning did not pay lately
-    uint32_t skipped; // how often it was not tried since
-} mp_patience;
+#include "sync/spin.h"           // whether spinning pays
 
 /* The process's own half. Threads may share it. */
 typedef struct mp_ring_handle {
     mp_handle object;
     struct mp_ring_shm *shm;
-    uint64_t ledger_entry;            // offset of the entry that this process used last, or 0
-    mp_patience for_items, for_space; // atomic
+    uint64_t ledger_entry; // offset of the entry that this process used last, or 0
+    mp_spin_memory for_items, for_space;
 } mp_ring_handle;
 
 /* What is put: bytes that fit a record, or a message made by message.h. */

@@ -25,9 +25,9 @@ bool mp_ring_chunk_holds(uint64_t ring, uint64_t chunk, uint64_t position)
            position <= mp_ring_chunk_end(chunk);
 }
 
-mp_status mp_ring_chunk_make(const mp_ring_handle *ring, bool large, uint64_t *chunk)
+mp_status mp_ring_chunk_make(const mp_ring_handle *ring, uint64_t units, uint64_t *chunk)
 {
-    uint64_t size = large ? MP_RING_CHUNK_LARGE : MP_RING_CHUNK_SMALL;
+    uint64_t size = MP_RING_CHUNK_UNITS(units);
     mp_status status = mp_chunk_take(MP_TYPE_RING_CHUNK, size, chunk);
     if (status != MP_OK) {
         *chunk = 0;

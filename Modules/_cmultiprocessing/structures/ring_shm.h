@@ -95,9 +95,10 @@ static inline uint64_t mp_record_room(uint64_t length)
 
 /* ---- chunks ---- */
 
-/* Small while consumers keep up, large while there is a backlog. Whole units. */
-#define MP_RING_CHUNK_SMALL (MP_UNIT - MP_CHUNK_HEADER)
-#define MP_RING_CHUNK_LARGE (16 * MP_UNIT - MP_CHUNK_HEADER)
+/* Small while consumers keep up, larger the longer the backlog is. Whole units: the payload of a chunk
+ * of so many. */
+#define MP_RING_CHUNK_UNITS(units) ((units)*MP_UNIT - MP_CHUNK_HEADER)
+#define MP_RING_CHUNK_SMALL MP_RING_CHUNK_UNITS(1)
 
 enum mp_ring_chunk_role {
     MP_ROLE_RECORDS = 1,

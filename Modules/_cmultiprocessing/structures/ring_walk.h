@@ -23,8 +23,8 @@ bool mp_ring_chunk_belongs(uint64_t ring, uint64_t chunk);
 /* The same, and does it hold this position? */
 bool mp_ring_chunk_holds(uint64_t ring, uint64_t chunk, uint64_t position);
 
-/* A chunk of ours for this ring, not linked yet. Not under a mutex. */
-mp_status mp_ring_chunk_make(const mp_ring_handle *ring, bool large, uint64_t *chunk);
+/* A chunk of ours for this ring, of so many units, not linked yet. Not under a mutex. */
+mp_status mp_ring_chunk_make(const mp_ring_handle *ring, uint64_t units, uint64_t *chunk);
 
 /* Take without asking whether the queue is closed, and without counting what is taken as unfinished.
  * Results as mp_ring_take_slow. */
