@@ -87,34 +87,76 @@ static const struct hierarchy UNIFIED = {"0::", "/sys/fs/cgroup"};
 static const struct hierarchy MEMORY_V1 = {":memory:", "/sys/fs/cgroup/memory"};
 static const struct hierarchy CPU_V1 = {":cpu,cpuacct:", "/sys/fs/cgroup/cpu,cpuacct"};
 
-static void tighten(mp_memory_allowance *allowance, uint64_t limit, uint64_t used, const char *name)
+/* What must stay untaken below a limit: a 128th, at least 32 MiB, but never more than a 16th. */
+static uint64_t reserve_below(uint64_t limit)
 {
-    if (limit == UINT64_MAX)
+    uint64_t part = limit / 128;
+    uint64_t least = limit / 16 < UINT64_C(32) << 20 ? limit / 16 : UINT64_C(32) << 20;
+    return part > least ? part : least;
+}
+
+static uint64_t above(uint64_t value, uint64_t floor)
+{
+    return value > floor ? value - floor : 0;
+}
+
+static void tighten(mp_memory_allowance *allowance, uint64_t limit, uint64_t left, const char *name)
+{
+    uint64_t usable = above(left, reserve_below(limit));
+    if (usable < allowance->bytes)
+        *allowance = (mp_memory_allowance){.bytes = usable, .limit = limit, .name = name};
+}
+
+/* The sum of some lines "NAME NUMBER" of DIR/memory.stat. */
+static uint64_t read_statistics(const char *directory, const char *const *names)
+{
+    char path[PATH_ROOM + 64];
+    char text[2 * TEXT_ROOM];
+    uint64_t sum = 0;
+    if (snprintf(path, sizeof path, "%s/memory.stat", directory) >= (int)sizeof path ||
+        !read_text(path, text, sizeof text))
+        return 0;
+    for (; *names != NULL; names++) {
+        // The name at the beginning of a line, with its blank.
+        for (const char *at = strstr(text, *names); at != NULL; at = strstr(at + 1, *names)) {
+            if (at == text || at[-1] == '\n') {
+                sum += strtoull(at + strlen(*names), NULL, 10);
+                break;
+            }
+        }
+    }
+    return sum;
+}
+
+/* A group's limit. What caches of files hold counts as used there, and is given up when needed. */
+static void visit_memory(mp_memory_allowance *allowance, const char *directory,
+                         const char *limit_name, const char *used_name, const char *const *caches)
+{
+    uint64_t limit = read_number(directory, limit_name);
+    if (limit >= UINT64_C(1) << 60) // none; version 1 says so with a huge number
         return;
-    uint64_t left = used == UINT64_MAX || used >= limit ? 0 : limit - used;
-    if (left < allowance->bytes)
-        *allowance = (mp_memory_allowance){.bytes = left, .limit = limit, .name = name};
+    uint64_t used = read_number(directory, used_name);
+    uint64_t left =
+        used == UINT64_MAX ? 0 : above(limit, above(used, read_statistics(directory, caches)));
+    tighten(allowance, limit, left, limit_name);
 }
 
 static void visit_memory_unified(const char *directory, void *argument)
 {
-    tighten(argument, read_number(directory, "memory.max"),
-            read_number(directory, "memory.current"), "memory.max");
+    static const char *const caches[] = {"inactive_file ", "active_file ", NULL};
+    visit_memory(argument, directory, "memory.max", "memory.current", caches);
 }
 
 static void visit_memory_v1(const char *directory, void *argument)
 {
-    uint64_t limit = read_number(directory, "memory.limit_in_bytes");
-    if (limit < UINT64_C(1) << 60) // "unlimited" is a huge number here
-        tighten(argument, limit, read_number(directory, "memory.usage_in_bytes"),
-                "memory.limit_in_bytes");
+    static const char *const caches[] = {"total_inactive_file ", "total_active_file ", NULL};
+    visit_memory(argument, directory, "memory.limit_in_bytes", "memory.usage_in_bytes", caches);
 }
 
 mp_memory_allowance mp_memory_allowed(void)
 {
-    uint64_t available = available_memory();
-    mp_memory_allowance allowance = {
-        .bytes = available, .limit = mp_memory_total(), .name = "MemAvailable"};
+    mp_memory_allowance allowance = {.bytes = UINT64_MAX, .limit = UINT64_MAX, .name = ""};
+    tighten(&allowance, mp_memory_total(), available_memory(), "MemAvailable");
     visit_groups(&UNIFIED, visit_memory_unified, &allowance);
     visit_groups(&MEMORY_V1, visit_memory_v1, &allowance);
     return allowance;

@@ -85,7 +85,8 @@ void mp_memory_punch(void *address, uint64_t size);
 /* Bytes of memory of the machine, and of address space that this process may still reserve. */
 uint64_t mp_memory_total(void);
 
-/* What the machine and every control group above still allow. */
+/* What the machine and every control group above still allow, less a reserve so that whoever else
+ * lives under the same limit keeps breathing. */
 typedef struct mp_memory_allowance {
     uint64_t bytes;   // how much may still be taken
     uint64_t limit;   // the limit that binds

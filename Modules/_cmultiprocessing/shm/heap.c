@@ -13,14 +13,6 @@ static bool is_free(const struct mp_unit_shm *run)
     return mp_unit_kind(mp_load_acquire64(&run->word)) == MP_UNIT_FREE;
 }
 
-/* What must stay untaken so that the machine itself keeps breathing. */
-static uint64_t reserve_bytes(void)
-{
-    uint64_t part = mp_memory_total() / 128;
-    uint64_t least = UINT64_C(32) << 20;
-    return part > least ? part : least;
-}
-
 /* May `bytes` more be touched? Asking the system costs tens of microseconds, so a grant covers some
  * MiB. The grant is a hint: rivals may each take one. */
 static bool granted(uint64_t bytes, struct mp_refusal *refusal)
@@ -40,8 +32,7 @@ static bool granted(uint64_t bytes, struct mp_refusal *refusal)
             return true;
     }
     mp_memory_allowance allowance = mp_memory_allowed();
-    uint64_t reserve = reserve_bytes();
-    uint64_t usable = allowance.bytes > reserve ? allowance.bytes - reserve : 0;
+    uint64_t usable = allowance.bytes;
     if (MP_INJECT_FAIL("heap:allowed") != MP_OK)
         usable = 0;
     if (usable < bytes) {
