@@ -34,9 +34,9 @@ typedef enum mp_status {
 
 #define MP_CACHE_LINE 64
 
-#define mp_likely(x)   __builtin_expect(!!(x), 1)
+#define mp_likely(x) __builtin_expect(!!(x), 1)
 #define mp_unlikely(x) __builtin_expect(!!(x), 0)
-#define mp_assert(x)   assert(x)
-#define MP_MUST_CHECK  __attribute__((warn_unused_result))
+#define mp_assert(x) assert(x)
+#define MP_MUST_CHECK __attribute__((warn_unused_result))
 
 #endif

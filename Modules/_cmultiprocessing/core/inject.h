@@ -14,10 +14,10 @@
 #ifdef MP_TESTING
 extern mp_status (*mp_inject_hook)(const char *name);
 # define MP_INJECT_FAIL(name) (mp_inject_hook ? mp_inject_hook(name) : MP_OK)
-# define MP_INJECT(name)      ((void)MP_INJECT_FAIL(name))
+# define MP_INJECT(name) ((void)MP_INJECT_FAIL(name))
 #else
 # define MP_INJECT_FAIL(name) MP_OK
-# define MP_INJECT(name)      ((void)0)
+# define MP_INJECT(name) ((void)0)
 #endif
 
 #endif

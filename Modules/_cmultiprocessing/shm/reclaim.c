@@ -11,6 +11,7 @@
 enum { RETIRED_LIMIT = 64, RETIRED_UNITS_LIMIT = 256, REST_FACTOR = 50, DEATH_WEIGHT = 4 };
 
 #define LONGEST_REST (UINT64_C(200) * MP_MILLISECOND)
+#define PATIENCE (100 * (mp_time)MP_MILLISECOND)
 
 static const struct mp_type_ops *type_ops[256]; // written before the first object, then constant
 
@@ -46,6 +47,7 @@ struct collection {
     struct list marked;                       // objects that a reference or pin names
     struct list empty_slabs;
     uint64_t free_units, used_units, warm_bytes, orphan_slabs;
+    bool given_up; // what was counted is not all
 };
 
 static void append(struct list *list, uint64_t item)
@@ -198,8 +200,20 @@ static void sweep_locked(struct collection *collection, uint64_t unit, struct mp
 static void visit_sweep(uint64_t unit, struct mp_unit_shm *run, void *argument)
 {
     struct mp_mutex_shm *mutex = &mp_family_shm()->heap_mutex;
-    (void)mp_mutex_lock_always(mutex);
-    sweep_locked(argument, unit, run);
+    struct collection *collection = argument;
+    if (collection->given_up)
+        return;
+    // Whoever holds it was stopped there: garbage can wait until he goes on.
+    mp_time deadline = mp_clock_now() + PATIENCE;
+    mp_status status;
+    do
+        status = mp_mutex_lock(mutex, deadline);
+    while (status == MP_INTERRUPTED);
+    if (status == MP_TIMEOUT) {
+        collection->given_up = true;
+        return;
+    }
+    sweep_locked(collection, unit, run);
     mp_mutex_unlock(mutex);
 }
 
@@ -288,6 +302,15 @@ static void release_empty_slabs(struct collection *collection)
     }
 }
 
+/* What deaths have made wrong. What others do meanwhile is lost to these counters: they are hints. */
+static void correct_hints(struct mp_family_shm *family, const struct collection *collection)
+{
+    mp_store_relaxed64(&family->free_units, collection->free_units);
+    mp_store_relaxed64(&family->used_units, collection->used_units);
+    mp_store_relaxed64(&family->warm_bytes, collection->warm_bytes);
+    mp_store_relaxed32(&family->orphan_slabs, (uint32_t)collection->orphan_slabs);
+}
+
 static void collect(void)
 {
     struct mp_family_shm *family = mp_family_shm();
@@ -300,11 +323,8 @@ static void collect(void)
     mp_store_relaxed64(&last.survivors,
                        collection.candidates.count != 0 ? free_candidates(&collection) : 0);
     release_empty_slabs(&collection);
-    // Hints that deaths have made wrong. What others do meanwhile is lost to them: they are hints.
-    mp_store_relaxed64(&family->free_units, collection.free_units);
-    mp_store_relaxed64(&family->used_units, collection.used_units);
-    mp_store_relaxed64(&family->warm_bytes, collection.warm_bytes);
-    mp_store_relaxed32(&family->orphan_slabs, (uint32_t)collection.orphan_slabs);
+    if (!collection.given_up)
+        correct_hints(family, &collection);
     (void)mp_fetch_add64(&family->collections, 1);
     free(collection.candidates.items);
     free(collection.marked.items);

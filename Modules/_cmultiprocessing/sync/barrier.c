@@ -7,6 +7,8 @@
 /* Ticket of an entry that is claimed but not counted yet. */
 #define NOT_ARRIVED UINT64_MAX
 
+#define MUTEX_GRACE (100 * (mp_time)MP_MILLISECOND)
+
 static uint64_t object_of(const struct mp_barrier_shm *barrier)
 {
     return mp_offset_of(barrier);
@@ -54,7 +56,8 @@ static void unlock_waking(struct mp_barrier_shm *barrier, bool wake)
 
 static bool break_locked(struct mp_barrier_shm *barrier)
 {
-    return switch_word_locked(barrier, generation_of(mp_load_relaxed32(&barrier->word)), MP_BARRIER_BROKEN);
+    return switch_word_locked(barrier, generation_of(mp_load_relaxed32(&barrier->word)),
+                              MP_BARRIER_BROKEN);
 }
 
 /* Who held the mutex was killed. It may have written indices without letting the generation go. */
@@ -186,13 +189,23 @@ static mp_status outcome(mp_barrier_wait *wait, uint32_t word)
     return MP_OK;
 }
 
+/* Whoever holds the mutex has it for a microsecond, unless he was stopped there. A wait whose deadline
+ * passed a while ago ends all the same; the barrier is broken for this thread only. */
+static mp_status busy(mp_barrier_wait *wait, mp_time deadline)
+{
+    if (deadline == MP_FOREVER || mp_clock_now() - MUTEX_GRACE < deadline)
+        return MP_INTERRUPTED;
+    leave(wait);
+    return MP_BROKEN;
+}
+
 /* The deadline passed: break the barrier, unless it was decided meanwhile. */
-static mp_status time_out(mp_barrier_wait *wait)
+static mp_status time_out(mp_barrier_wait *wait, mp_time deadline)
 {
     struct mp_barrier_shm *barrier = wait->barrier;
     mp_status status = lock(barrier);
     if (status != MP_OK)
-        return status;
+        return busy(wait, deadline);
     uint32_t word = mp_load_acquire32(&barrier->word);
     if (wait->arrived && is_decided(wait, word)) {
         mp_mutex_unlock(&barrier->mutex);
@@ -234,7 +247,7 @@ static mp_status look_around(mp_barrier_wait *wait, mp_status status, mp_time de
 {
     struct mp_barrier_shm *barrier = wait->barrier;
     if (status == MP_TIMEOUT && mp_slice_over(deadline) == MP_TIMEOUT)
-        return time_out(wait);
+        return time_out(wait, deadline);
     if (runner_died(barrier) && lock(barrier) == MP_OK) {
         bool died = runner_died(barrier); // still, now that nobody can change it
         unlock_waking(barrier, died && break_locked(barrier));
@@ -287,14 +300,14 @@ mp_status mp_barrier_arrive(mp_barrier_wait *wait, mp_time deadline)
             return status;
     }
     mp_status status = lock(barrier);
-    if (status == MP_OK)
-        status = enter_holding(wait);
-    else
-        return status;
+    if (status != MP_OK)
+        return busy(wait, deadline);
+    status = enter_holding(wait);
     if (status == MP_INTERRUPTED)
         return wait_for_runner(wait, deadline);
     if (status == MP_WOULD_BLOCK)
-        return deadline <= mp_clock_now() ? time_out(wait) : wait_for_others(wait, deadline);
+        return deadline <= mp_clock_now() ? time_out(wait, deadline)
+                                          : wait_for_others(wait, deadline);
     if (status == MP_BROKEN)
         leave(wait);
     return status;

@@ -113,10 +113,12 @@ mp_status mp_lock_acquire(mp_lock_wait *wait, mp_time deadline)
         wait->slept = true;
         if (status == MP_OK)
             continue;
-        // Whoever freed the lock in between is seen by the next call; the dead are seen now.
         if (take_over(lock, mp_load_relaxed64(&lock->word)))
             return MP_OWNER_DIED;
-        return status == MP_INTERRUPTED ? MP_INTERRUPTED : mp_slice_over(deadline);
+        if (status == MP_INTERRUPTED)
+            return MP_INTERRUPTED; // whoever freed the lock in between is seen by the next call
+        // The deadline may be the end: a lock that is free now is taken, its wake-up may have died.
+        return take_or_announce(wait, &seen) == MP_OK ? MP_OK : mp_slice_over(deadline);
     }
 }
 
