@@ -149,7 +149,8 @@ static mp_status enter_holding(mp_barrier_wait *wait)
     }
     if (state_of(word) != MP_BARRIER_FILLING) {
         mp_mutex_unlock(&barrier->mutex);
-        return state_of(word) == MP_BARRIER_BROKEN ? MP_BROKEN : MP_INTERRUPTED;
+        // Damaged memory may hold a state that is none of ours: as good as broken.
+        return state_of(word) == MP_BARRIER_RUNNING ? MP_INTERRUPTED : MP_BROKEN;
     }
     // Counted from this store on.
     mp_store_relaxed64(&wait->place.sleeper->ticket, wait->generation);
