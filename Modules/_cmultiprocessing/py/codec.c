@@ -378,7 +378,7 @@ static int make_message(mp_state *state, writing *self, mp_ring_item *item)
 {
     mp_status status = mp_blocking_run(write_message, self, MP_FOREVER);
     if (status != MP_OK)
-        return mp_raise_int(state, status, "put()");
+        return mp_raise_int(state, status, "Queue.put()");
     item->tag = self->plan.tag;
     item->message = self->offset;
     return 0;

@@ -25,20 +25,35 @@ static void queue_dealloc(PyObject *object)
     mp_shared_dealloc_end(object);
 }
 
+/* Not more than could ever be in a queue; 0 and less, however little, mean no limit: 0. */
+static int limit_parse(PyObject *maxsize, uint32_t *most)
+{
+    int overflow = 0;
+    *most = 0;
+    if (maxsize == NULL)
+        return 0;
+    if (!PyLong_Check(maxsize)) {
+        PyErr_Format(PyExc_TypeError, "maxsize must be an integer, not %.100s",
+                     Py_TYPE(maxsize)->tp_name);
+        return -1;
+    }
+    long long limit = PyLong_AsLongLongAndOverflow(maxsize, &overflow);
+    if (overflow == 0 && limit > 0 && limit < MP_RING_ITEMS_MAX)
+        *most = (uint32_t)limit;
+    return 0;
+}
+
 /* Arguments: (limit, joinable); the Python classes know what the program said. */
 static int queue_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"maxsize", "joinable", NULL};
     PyObject *maxsize = NULL;
     int joinable = 0;
-    int64_t limit = 0;
+    uint32_t most;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Op:RingQueue", names, &maxsize, &joinable))
         return -1;
-    if (maxsize != NULL && maxsize != Py_None &&
-        mp_integer_parse(maxsize, "maxsize", INT64_MIN, INT64_MAX, &limit) < 0)
+    if (limit_parse(maxsize, &most) < 0)
         return -1;
-    // Not more than could ever be in a queue; 0 and less: no limit.
-    uint32_t most = limit <= 0 || limit >= MP_RING_ITEMS_MAX ? 0 : (uint32_t)limit;
     if (mp_shared_create(object, MP_TYPE_RING, mp_ring_bytes(joinable != 0)) < 0)
         return -1;
     mp_ring_setup(&mp_queue_of(object)->ring, &mp_shared_of(object)->handle, most, joinable != 0);
