@@ -464,9 +464,18 @@ static mp_status take_run(uint32_t type, uint64_t size, uint64_t *offset)
     return MP_OK;
 }
 
+static _Thread_local bool give_all_back;
+
+void mp_warm_refuse(bool refuse)
+{
+    give_all_back = refuse;
+}
+
 /* Keep the pages of a released run for the next one of its length. */
 static bool keep_warm(uint64_t offset, uint64_t length)
 {
+    if (give_all_back)
+        return false;
     struct mp_family_shm *family = mp_family_shm();
     uint64_t bytes = length * MP_UNIT;
     if (mp_load_relaxed64(&family->warm_bytes) + bytes > WARM_LIMIT)

@@ -82,6 +82,9 @@ void mp_chunks_after_fork(bool child);
 /* Return what this process keeps for itself: empty slabs, lists. Part of a collection. */
 void mp_chunks_trim(void);
 
+/* Does this thread give the pages of what it releases back to the kernel at once? */
+void mp_warm_refuse(bool refuse);
+
 /* Used by reclaim.c. Clear the places in the list of warm runs that name none: whoever took such a
  * run died before he cleared its place. */
 void mp_warm_forget_stale(void);

@@ -318,11 +318,13 @@ static void collect(void)
     memset(&collection, 0, sizeof collection);
     mp_store_relaxed64(&family->retired, 0);
     mp_store_relaxed64(&family->retired_units, 0);
+    mp_warm_refuse(true); // what nobody asked for is not what somebody will ask for next
     mp_warm_forget_stale();
     mp_run_walk(visit_sweep, &collection);
     mp_store_relaxed64(&last.survivors,
                        collection.candidates.count != 0 ? free_candidates(&collection) : 0);
     release_empty_slabs(&collection);
+    mp_warm_refuse(false);
     if (!collection.given_up)
         correct_hints(family, &collection);
     (void)mp_fetch_add64(&family->collections, 1);
