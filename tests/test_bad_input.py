@@ -259,7 +259,7 @@ def test_process_misused(both_ctx: Any, crew: Crew, notes: Notes) -> None:
         process.start()
     with pytest.raises(AssertionError):
         process.daemon = True
-    with pytest.raises(ValueError, match="(?i)cannot close"):
+    with pytest.raises(ValueError, match=r"(?i)cannot close"):
         process.close()
     with pytest.raises(TypeError):
         process.join("x")

@@ -303,7 +303,7 @@ class Barrier:
         ctx: object = None,
     ) -> None: ...
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until all parties have called wait(); an integer from 0 to parties - 1, another one for each.
+        """Wait for the other parties; an integer from 0 to parties - 1, another one for each.
 
         Raises:
             BrokenBarrierError: the barrier is broken or reset, or `timeout` seconds are over, which breaks it.
