@@ -31,16 +31,31 @@ static uint32_t class_of(uint64_t bytes)
 /* ---- private state of this process: which slabs are ours, which of their chunks are free ---- */
 
 struct size_class {
-    uint64_t free[STACK]; // offsets of chunks whose state is FREE, in slabs of ours
-    uint32_t free_count;
+    uint64_t *free;  // offsets of chunks whose state is FREE, in slabs of ours; STACK of them
     uint64_t *slabs; // first units
-    size_t slab_count, slab_room;
+    uint32_t free_count;
+    uint32_t slab_count, slab_room;
 };
 
+static uint64_t stacks[CLASSES][STACK];
+
+/* The counts of all classes lie together, away from the stacks: a forked child empties its lists, and
+ * each page that it writes to for that has to be copied. */
 static struct {
     pthread_mutex_t lock; // held for a moment, never across a call that can block, but for a fork
     struct size_class classes[CLASSES];
-} private = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} private = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .classes = {{.free = stacks[0]},
+                {.free = stacks[1]},
+                {.free = stacks[2]},
+                {.free = stacks[3]},
+                {.free = stacks[4]},
+                {.free = stacks[5]},
+                {.free = stacks[6]}},
+};
+
+static_assert(CLASSES == 7, "one stack each");
 
 static _Thread_local struct mp_refusal refusal;
 
@@ -123,7 +138,7 @@ static uint64_t slab_of(uint64_t offset)
 static bool remember_slab(struct size_class *sizes, uint64_t unit)
 {
     if (sizes->slab_count == sizes->slab_room) {
-        size_t room = sizes->slab_room ? sizes->slab_room * 2 : 8;
+        uint32_t room = sizes->slab_room ? sizes->slab_room * 2 : 8;
         uint64_t *slabs = realloc(sizes->slabs, room * sizeof *slabs);
         if (slabs == NULL)
             return false;
@@ -612,7 +627,7 @@ void mp_warm_release(uint64_t offset, uint64_t state)
 static void trim_class_locked(struct size_class *sizes, uint32_t class)
 {
     bool kept_one = false;
-    size_t kept = 0;
+    uint32_t kept = 0;
     sizes->free_count = 0;
     for (size_t i = 0; i < sizes->slab_count; i++) {
         uint64_t unit = sizes->slabs[i];
