@@ -23,6 +23,9 @@ from setuptools.command.build_ext import build_ext
 
 CORE = Path("Modules/_cmultiprocessing")
 TESTING = Path("Modules/_testcmultiprocessing")
+# Addresses of functions are looked up once, when the extension is loaded: looked up at their first call, every forked
+# child would do that again for what its parent never called.
+BIND_NOW = ["-Wl,-z,now"]
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"]
 
 
@@ -79,7 +82,7 @@ def extension(name: str, sources: list[str], include_dirs: list[Path], more_args
         depends=[header for folder in (CORE, TESTING) for header in files(folder, ".h")],
         include_dirs=[str(folder) for folder in include_dirs],
         extra_compile_args=compile_args() + more_args,
-        extra_link_args=sanitizer_args(),
+        extra_link_args=[*BIND_NOW, *sanitizer_args()],
     )
 
 
