@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -59,6 +61,32 @@ def test_item_02_lock_of_a_killed_holder(mp: ModuleType, ctx: Any, crew: Crew, n
         with lock:
             assert lock.locked()
     assert not lock.locked()
+
+
+FOUNDER_KILLED = """
+import os, signal, sys, warnings
+import cmultiprocessing as mp
+
+lock = mp.Lock()
+ready, heir = os.pipe()
+if os.fork() == 0:
+    os.close(heir)
+    os.read(ready, 1)  # the end of file is its parent's death
+    warnings.simplefilter("ignore", mp.OwnerDiedWarning)
+    os.write(1, b"taken" if lock.acquire(timeout=float(sys.argv[1])) else b"lost")
+    os._exit(0)
+lock.acquire()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_item_02_lock_of_a_killed_founder() -> None:
+    """The first process of a family is killed: what its forked children inherited must not keep it alive."""
+    command = [sys.executable, "-c", FOUNDER_KILLED, str(PATIENCE)]
+    # The pipe ends with the heir, not with the process that was started.
+    ended = subprocess.run(command, stdout=subprocess.PIPE, timeout=4 * PATIENCE, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert ended.stdout == b"taken"
 
 
 def exit_with_try(lock: Any) -> None:

@@ -224,8 +224,7 @@ static mp_status remember_file(int file, uint64_t *size)
     return mp_memory_identity(file, &mp_family.device, &mp_family.inode, size) ? MP_OK : MP_SYSTEM;
 }
 
-/* Map as much of the file as the address space allows, at least `least`. */
-static mp_status map_some(int file, uint64_t size, uint64_t least)
+static mp_status map_through(int file, uint64_t size, uint64_t least)
 {
     void *base;
     mp_status status;
@@ -239,6 +238,22 @@ static mp_status map_some(int file, uint64_t size, uint64_t least)
         size = size / 2 / MP_UNIT * MP_UNIT;
     } while (size >= least);
     return errno == ENOMEM ? MP_NO_SPACE : status;
+}
+
+/* Map as much of the file as the address space allows, at least `least`. A mapping keeps the description
+ * that it was made through, and forked children inherit it: through the one whose lock says that this
+ * process lives, it would seem to live as long as any child of it does. */
+static mp_status map_some(int file, uint64_t size, uint64_t least)
+{
+    int other;
+    mp_status status = mp_memory_reopen(file, &other);
+    if (status != MP_OK)
+        return status;
+    status = map_through(other, size, least);
+    int saved = errno;
+    mp_memory_close(other);
+    errno = saved;
+    return status;
 }
 
 static void forget(void)
