@@ -7,10 +7,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["get_context", "force_start_method"]
+__all__ = ["get_context", "forced", "install"]
 
 _get: Callable[[], Any] | None = None
-_force: Callable[[str], None] | None = None
+
+#: A start method that replaces whatever was chosen before: a child goes on with its parent's. context.py takes it, and
+#: puts None here, when somebody asks for a context; most children never do.
+forced: str | None = None
 
 
 def get_context() -> Any:
@@ -19,13 +22,7 @@ def get_context() -> Any:
     return _get()
 
 
-def force_start_method(method: str) -> None:
-    """Make `method` the start method, whatever was chosen before: a child goes on with its parent's method."""
-    assert _force is not None, "context.py fills this when the package is imported"
-    _force(method)
-
-
-def install(get: Callable[[], Any], force: Callable[[str], None]) -> None:
+def install(get: Callable[[], Any]) -> None:
     """Called once by context.py."""
-    global _get, _force
-    _get, _force = get, force
+    global _get
+    _get = get

@@ -265,7 +265,19 @@ class DefaultContext(BaseContext):
 
     def __init__(self, context: BaseContext) -> None:
         self._default_context = context
-        self._actual_context: BaseContext | None = None
+        self._chosen: BaseContext | None = None
+
+    @property
+    def _actual_context(self) -> BaseContext | None:
+        """The chosen context, None where none was chosen."""
+        if _hooks.forced is not None:
+            self._actual_context = _concrete_contexts[_hooks.forced]
+        return self._chosen
+
+    @_actual_context.setter
+    def _actual_context(self, context: BaseContext | None) -> None:
+        self._chosen = context
+        _hooks.forced = None
 
     def get_context(self, method: str | None = None) -> Any:
         """The context of a start method; None for the chosen one, which is settled by asking."""
@@ -309,6 +321,20 @@ class DefaultContext(BaseContext):
         return [default, *(name for name in ("fork", "spawn", "forkserver") if name != default)]
 
 
+# Modules that start processes, by name. Each is imported with the first process and kept: an import statement in a
+# function costs more than all else that the parent does between two processes. Its Popen is looked up for each process,
+# freezers replace it.
+_popen_modules: dict[str, Any] = {}
+
+
+def _load_popen(name: str) -> Any:
+    """Import a module that starts processes, and keep it for the next one."""
+    import importlib
+
+    module = _popen_modules[name] = importlib.import_module(name, __package__)
+    return module
+
+
 class ForkProcess(process.BaseProcess):
     """A process started by fork: it goes on with a copy of all that its parent has."""
 
@@ -316,9 +342,7 @@ class ForkProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
-        from .popen_fork import Popen
-
-        return Popen(process_obj)
+        return (_popen_modules.get(".popen_fork") or _load_popen(".popen_fork")).Popen(process_obj)
 
 
 class SpawnProcess(process.BaseProcess):
@@ -328,9 +352,7 @@ class SpawnProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
-        from .popen_spawn_posix import Popen
-
-        return Popen(process_obj)
+        return (_popen_modules.get(".popen_spawn_posix") or _load_popen(".popen_spawn_posix")).Popen(process_obj)
 
     @staticmethod
     def _after_fork() -> None:
@@ -344,9 +366,7 @@ class ForkServerProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
-        from .popen_forkserver import Popen
-
-        return Popen(process_obj)
+        return (_popen_modules.get(".popen_forkserver") or _load_popen(".popen_forkserver")).Popen(process_obj)
 
 
 class ForkContext(BaseContext):
@@ -379,11 +399,6 @@ _concrete_contexts: dict[str, BaseContext] = {
 _default_context = DefaultContext(_concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"])
 
 
-def _force_start_method(method: str) -> None:
-    """Set the start method, whatever was chosen before."""
-    _default_context._actual_context = _concrete_contexts[method]
-
-
 def _lend_descriptor(fd: int) -> Any:
     """What reduction.DupFd gives when no process is being started."""
     from .resource_sharer import DupFd
@@ -407,5 +422,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_hooks.install(_default_context.get_context, _force_start_method)
+_hooks.install(_default_context.get_context)
 _spawning.lend_descriptor = _lend_descriptor

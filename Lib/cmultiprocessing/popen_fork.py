@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import _thread
-import atexit
 import os
 import select
 import signal
 import sys
 
+# By name, here and in process.py, what runs in a child: a look into a module that the parent never took makes the
+# child write to the interpreter's table of attributes, and each page that it writes to has to be copied first.
+from atexit import _clear as _clear_atexit  # type: ignore[attr-defined]
+
 from . import _cmultiprocessing, _leash, process, util
+from .process import run_child
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
@@ -22,9 +26,8 @@ __all__ = ["Popen"]
 UNKNOWN_EXIT_CODE = 255
 
 
-def _poll_milliseconds(timeout: float | None) -> float | None:
-    """A timeout in seconds for select.poll; rounded up by poll itself, and never beyond what it takes."""
-    return None if timeout is None else min(max(0.0, timeout) * 1000, 2**31 - 1)
+#: The longest time that select.poll takes, ms.
+_LONGEST_POLL = 2**31 - 1
 
 
 class OwnedDescriptor:
@@ -66,13 +69,13 @@ class Popen:
     method = "fork"
     pid: int
     sentinel: int
+    returncode: int | None = None
+    finalizer: OwnedDescriptor | None = None
+    _reaping = False
+    _leash_end = -1
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
         process._flush_std_streams()
-        self.returncode: int | None = None
-        self.finalizer: OwnedDescriptor | None = None
-        self._reaping = False
-        self._leash_end = -1
         self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -89,7 +92,7 @@ class Popen:
         """
         if self.returncode is None:
             if not flag:
-                self._await_sentinel(None)
+                self._is_ready(None)
             with _reap_lock:
                 # A signal handler that comes here while its thread reaps has to wait for its next chance.
                 if self.returncode is None and not self._reaping:
@@ -125,14 +128,15 @@ class Popen:
         Returns:
             The exit code, None where it still runs.
         """
-        if self.returncode is None and (timeout is None or timeout > 0) and not self._await_sentinel(timeout):
+        if self.returncode is None and (timeout is None or timeout > 0) and not self._is_ready(timeout):
             return None
         return self.poll()
 
-    def _await_sentinel(self, timeout: float | None) -> bool:
+    def _is_ready(self, timeout: float | None) -> bool:
+        """Whether the sentinel gets ready within `timeout` seconds."""
         poll = select.poll()
         poll.register(self.sentinel, select.POLLIN)
-        return bool(poll.poll(_poll_milliseconds(timeout)))
+        return bool(poll.poll(None if timeout is None else min(timeout * 1000, _LONGEST_POLL)))
 
     def _send_signal(self, number: int) -> None:
         """Send a signal, unless the process was reaped: its id may be another's by now."""
@@ -167,6 +171,8 @@ class Popen:
     def _launch(self, process_obj: process.BaseProcess) -> None:
         _cmultiprocessing.family_start()
         leash_end, self._leash_end = _leash.new()
+        leashed = process_obj._needs_leash()
+        bootstrap = process_obj._bootstrap
         try:
             self.pid = os.fork()  # by this name: debuggers and gevent replace it
         except BaseException:
@@ -174,58 +180,45 @@ class Popen:
             os.close(leash_end)
             raise
         if self.pid == 0:
-            self._be_the_child(process_obj, leash_end)
+            _be_the_child(bootstrap, leash_end, leashed)
         os.close(leash_end)
         self._watch_child()
 
     def _watch_child(self) -> None:
         """Follow the child of this process that has just been started; one that cannot be followed is ended."""
         try:
-            sentinel = open_sentinel(self.pid)
+            try:
+                self.sentinel = os.pidfd_open(self.pid)
+            except ProcessLookupError:
+                self.sentinel = _ready_descriptor()
         except BaseException:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
             _leash.drop(self._leash_end)
             raise
-        self._watch(sentinel)
-
-    def _watch(self, sentinel: int) -> None:
-        """Follow the child through a descriptor that is closed together with this object."""
-        self.sentinel = sentinel
-        self.finalizer = OwnedDescriptor(sentinel)
-
-    def _be_the_child(self, process_obj: process.BaseProcess, leash_end: int) -> NoReturn:
-        try:
-            if process_obj._needs_leash():
-                _leash.arm(leash_end)
-            # What the parent registered is the parent's to run.
-            atexit._clear()
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        process.run_child(process_obj, leash_end)
+        self.finalizer = OwnedDescriptor(self.sentinel)
 
 
-def open_sentinel(pid: int) -> int:
-    """A descriptor that gets ready when the child `pid`, which nobody has reaped, ends.
-
-    Raises:
-        OSError: no descriptors left, or a kernel (before Linux 5.3) or sandbox without pidfd_open.
-
-    """
+def _be_the_child(bootstrap: Callable[..., int], leash_end: int, leashed: bool) -> NoReturn:
     try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        # SIGCHLD is ignored and the child has ended: it is gone. A pipe without a writer is ready at once.
-        read_end, write_end = os.pipe()
-        os.close(write_end)
-        return read_end
+        if leashed:
+            _leash.arm(leash_end)
+        # What the parent registered is the parent's to run.
+        _clear_atexit()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    run_child(bootstrap, leash_end)
 
 
-def _forget_children() -> None:
-    """A forked process has no children, however it was forked: at its exit it must not end its siblings."""
-    process._children = set()
-    _reap_lock._at_fork_reinit()  # type: ignore[attr-defined]
+def _ready_descriptor() -> int:
+    """The sentinel of a child that is gone: SIGCHLD is ignored, and it has ended.
+
+    A pipe without a writer is ready at once.
+    """
+    read_end, write_end = os.pipe()
+    os.close(write_end)
+    return read_end
 
 
-os.register_at_fork(after_in_child=_forget_children)
+os.register_at_fork(after_in_child=_reap_lock._at_fork_reinit)  # type: ignore[attr-defined]

@@ -59,8 +59,8 @@ class Popen(popen_fork.Popen):
                 tracker_fd=resource_tracker.running_fd(),
                 fds=self._fds,
             )
-            self.pid, self.returncode, status_fd = forkserver.start_child(request)
-            self._watch(status_fd)
+            self.pid, self.returncode, self.sentinel = forkserver.start_child(request)
+            self.finalizer = popen_fork.OwnedDescriptor(self.sentinel)
         except BaseException:
             _leash.drop(self._leash_end)
             raise

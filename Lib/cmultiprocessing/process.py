@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import atexit
 import io
-import itertools
 import os
 import sys
+from _weakref import ref
 from _weakrefset import WeakSet
+from atexit import _ncallbacks as _count_atexit  # type: ignore[attr-defined]
+from itertools import count
 
 from . import _default_context
 from ._spawning import get_spawning_popen
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, NoReturn
 
 __all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
@@ -75,7 +77,17 @@ def parent_process() -> BaseProcess | None:
 
     Source: multiprocessing documentation, 'Miscellaneous'.
     """
-    return _parent_process
+    global _parent
+    if isinstance(_parent, tuple):
+        _parent = _ParentProcess(*_parent)
+    return _parent
+
+
+def __getattr__(name: str) -> Any:
+    """`_parent_process`, by which other libraries know it."""
+    if name == "_parent_process":
+        return parent_process()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def active_children() -> list[BaseProcess]:
@@ -143,7 +155,7 @@ class BaseProcess:
         self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
-        _dangling.add(self)
+        _dangling.data.add(ref(self, _dangling.data.discard))
 
     def _check_closed(self) -> None:
         if self._closed:
@@ -178,8 +190,9 @@ class BaseProcess:
             raise AssertionError("can only start a process object created by current process")
         if strict_daemons and _current_process._config.get("daemon"):
             raise AssertionError("daemonic processes are not allowed to have children")
-        _cleanup()
-        if self._needs_leash():
+        if _children:
+            _cleanup()
+        if self._config.get("daemon") or _current_process._config.get("leashed"):
             self._config["leashed"] = True
         self._popen = self._Popen(self)
         self._sentinel = self._popen.sentinel
@@ -188,8 +201,8 @@ class BaseProcess:
         _children.add(self)
 
     def _needs_leash(self) -> bool:
-        """Whether it must die when its parent dies: a daemon, and everything below a daemon."""
-        return bool(self.daemon or _current_process._config.get("leashed"))
+        """Whether it must die when its parent dies: a daemon, and everything below a daemon. start() knows."""
+        return "leashed" in self._config
 
     def interrupt(self) -> None:
         """Send SIGINT to the process. Since 3.14, here on every version."""
@@ -374,14 +387,14 @@ class BaseProcess:
 
     def _become_current(self, parent_sentinel: int | None) -> None:
         """Take the parent's place in what this module knows."""
-        global _current_process, _parent_process, _process_counter, _children
+        global _current_process, _parent, _process_counter
         if self._start_method is not None:
-            _default_context.force_start_method(self._start_method)
-        _process_counter = itertools.count(1)
-        _children = set()
-        _close_stdin()
+            _default_context.forced = self._start_method
+        _process_counter = count(1)
+        if sys.stdin is not None:
+            sys.stdin = _no_input
         _current_process = self
-        _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+        _parent = self._parent_name, self._parent_pid, parent_sentinel
         threading = sys.modules.get("threading")
         if threading is not None and threading._HAVE_THREAD_NATIVE_ID:
             threading.main_thread()._set_native_id()
@@ -466,14 +479,9 @@ class _NoInput(io.RawIOBase):
         return self._fd
 
 
-# Made once, in the parent: a forked child has only to take it.
+# An empty stdin for children: they must not take input that is meant for their parent. Made once, in the parent: a
+# forked child has only to take it.
 _no_input = io.TextIOWrapper(io.BufferedReader(_NoInput()), encoding="utf-8")
-
-
-def _close_stdin() -> None:
-    """Give a child an empty stdin: it must not take input that is meant for its parent."""
-    if sys.stdin is not None:
-        sys.stdin = _no_input
 
 
 def _leave_family() -> None:
@@ -486,7 +494,7 @@ def _leave_family() -> None:
 def leave(code: int) -> NoReturn:
     """The orderly end of a child after _bootstrap: atexit handlers, flush, then the family is told, then the end."""
     try:
-        if atexit._ncallbacks():
+        if _count_atexit():
             atexit.unregister(_leave_family)  # its turn is last
             atexit._run_exitfuncs()
             _flush_std_streams()
@@ -497,11 +505,16 @@ def leave(code: int) -> NoReturn:
             os._exit(code & 0xFF)
 
 
-def run_child(process_obj: BaseProcess, parent_sentinel: int) -> NoReturn:
-    """The rest of a child's life, whatever started it. Never returns, never raises."""
+def run_child(bootstrap: Callable[..., int], parent_sentinel: int) -> NoReturn:
+    """The rest of a forked child's life. Never returns, never raises.
+
+    Args:
+        bootstrap: _bootstrap of its process object.
+        parent_sentinel: gets ready when the parent dies.
+    """
     code = 1
     try:
-        code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+        code = bootstrap(parent_sentinel=parent_sentinel)
     finally:
         leave(code)
 
@@ -557,12 +570,35 @@ class _MainProcess(BaseProcess):
         """Nothing: the main process has nothing to give back."""
 
 
-_parent_process: BaseProcess | None = None
-_process_counter = itertools.count(1)
+class _Dangling(WeakSet[BaseProcess]):
+    """A WeakSet whose members put themselves into `data`, and are taken out of it, without running Python code.
+
+    That happens at any time, so iterating needs a copy.
+    """
+
+    def __iter__(self) -> Iterator[BaseProcess]:
+        for member in list(self.data):
+            process = member()
+            if process is not None:
+                yield process
+
+
+# In a child: its parent, or, until somebody asks for that, the arguments to make it of.
+_parent: _ParentProcess | tuple[str, int | None, int | None] | None = None
+_process_counter = count(1)
 _children: set[BaseProcess] = set()
 # Every process object there is, for tests that look for those left behind.
-_dangling: WeakSet[BaseProcess] = WeakSet()
+_dangling = _Dangling()
 _current_process: BaseProcess = _MainProcess()
+
+
+def _forget_children() -> None:
+    """A forked process has no children, however it was forked: at its exit it must not end its siblings."""
+    global _children
+    _children = set()
+
+
+os.register_at_fork(after_in_child=_forget_children)
 
 # Registered with the first import, so that it runs after nearly everything else that is registered.
 atexit.register(_leave_family)

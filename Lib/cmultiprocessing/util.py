@@ -298,7 +298,7 @@ def _after_start() -> None:
     global _exiting
     _exiting = False
     _finalizer_registry.clear()
-    if _afterfork_registry:
+    if _afterfork_registry.data:  # its len() is Python code, which every child would pay for
         _run_after_forkers()
 
 
