@@ -151,6 +151,48 @@ def test_a_million_items_without_a_limit(mp: ModuleType) -> None:
     assert q.empty()
 
 
+class InBand:
+    """Its buffer is one of protocol 5; written into the pickle when there are too many of them."""
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+
+    def __reduce__(self) -> Any:
+        return bytearray, (pickle.PickleBuffer(self.data),)
+
+
+def test_more_large_buffers_than_stay_outside(mp: ModuleType) -> None:
+    """The pickler writes those of 64 KiB and more as they are, without a copy."""
+    q = mp.Queue()
+    data = bytearray(b"ab" * 35_000)
+    q.put([InBand(data) for _ in range(1003)])
+    arrived = q.get()
+    assert len(arrived) == 1003
+    assert all(item == data for item in arrived[-3:])
+
+
+class Grows:
+    """What is pickled after a bytearray makes it longer."""
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+
+    def __reduce__(self) -> Any:
+        self.data.extend(b"x" * 3_000_000)
+        return int, ()
+
+
+def test_a_bytearray_does_not_grow_beyond_its_room_while_it_is_pickled(mp: ModuleType) -> None:
+    q = mp.Queue()
+    data = bytearray(100_000)
+    with pytest.raises(BufferError):
+        q.put([data, Grows(data)])
+    assert q.empty()
+    data.extend(b"again free to grow")
+    q.put([data, b"next"])
+    assert q.get() == [data, b"next"]
+
+
 # --- pickling --------------------------------------------------------------------------------------
 
 

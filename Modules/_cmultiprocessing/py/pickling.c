@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "py/pickling.h"
 
+#include "core/base.h" // bool
+
 /* ---- the mapping of reducers ---- */
 
 typedef struct reducers {
@@ -112,12 +114,24 @@ static void pickling_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* The pickler's file. It keeps what it is given: large objects come as themselves, not as copies. */
+/* The pickler's file. It keeps what it is given: large objects come as themselves, not as copies. What is
+ * not bytes (a bytearray, a PickleBuffer) is kept as a view, which counts its bytes and holds its size:
+ * what is pickled after it, and other threads, must not make it longer than the room for it. */
 static PyObject *pickling_write(PyObject *object, PyObject *piece)
 {
     mp_pickling *self = pickling_of(object);
-    Py_ssize_t size = PyObject_Size(piece);
-    if (size < 0 || self->pieces == NULL || PyList_Append(self->pieces, piece) < 0)
+    if (self->pieces == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the pickler's output was collected");
+        return NULL;
+    }
+    bool plain = PyBytes_CheckExact(piece);
+    PyObject *kept = plain ? Py_NewRef(piece) : PyMemoryView_FromObject(piece);
+    if (kept == NULL)
+        return NULL;
+    Py_ssize_t size = plain ? PyBytes_GET_SIZE(kept) : PyMemoryView_GET_BUFFER(kept)->len;
+    int added = PyList_Append(self->pieces, kept);
+    Py_DECREF(kept);
+    if (added < 0)
         return NULL;
     self->size += size;
     return PyLong_FromSsize_t(size);
