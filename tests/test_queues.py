@@ -15,6 +15,8 @@ import pickle
 import queue
 import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -312,6 +314,31 @@ def test_a_reducer_may_put_into_the_same_queue(mp: ModuleType) -> None:
     q.put(item)
     assert q.get().x == 1
     assert q.get() == 7
+
+
+CHANGES_ITSELF = """
+import cmultiprocessing as mp
+from cmultiprocessing.reduction import ForkingPickler
+
+q, other = mp.Queue(), mp.Queue()
+usual = ForkingPickler.__init__
+
+def init(self, *args):
+    usual(self, *args)
+    ForkingPickler.changed = True
+    other.put(1)  # looks at the class again
+
+ForkingPickler.__init__ = init
+for _ in range(3):
+    q.put([1])
+    assert q.get() == [1]
+"""
+
+
+def test_a_pickler_that_changes_its_class_while_it_is_made() -> None:
+    # Freed memory is overwritten then: its use is seen.
+    environment = {**os.environ, "PYTHONMALLOC": "debug"}
+    subprocess.run([sys.executable, "-c", CHANGES_ITSELF], env=environment, timeout=50, check=True)
 
 
 class FailsToLoad:

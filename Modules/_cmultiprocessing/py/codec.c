@@ -564,7 +564,11 @@ static PyObject *take_pickling(mp_state *state, codec *self)
     }
     if (self->reducers == NULL && make_reducers(state, self) < 0)
         return NULL;
-    return mp_pickling_new(state, (PyObject *)self->plain, self->reducers);
+    // The pickler's __init__ runs any code, which may change the class: the table goes out of use then.
+    PyObject *reducers = Py_NewRef(self->reducers);
+    PyObject *pickling = mp_pickling_new(state, (PyObject *)self->plain, reducers);
+    Py_DECREF(reducers);
+    return pickling;
 }
 
 /* Back to the idle ones, unless the class changed meanwhile or there are enough. */
