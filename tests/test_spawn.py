@@ -221,6 +221,28 @@ def test_command_line_shape() -> None:
 # --- python -m cmultiprocessing ------------------------------------------------------------------
 
 
+ANNOTATED = """
+import multiprocessing
+import cmultiprocessing as mp
+
+def work(value: int) -> None:
+    print(work.__annotations__["value"])
+
+if __name__ == "__main__":
+    work(0)
+    process = mp.get_context("spawn").Process(target=work, args=(0,))
+    process.start()
+    process.join()
+"""
+
+
+@pytest.mark.parametrize("alias", [False, True])
+def test_source_is_compiled_without_the_packages_own_future(alias: bool, tmp_path: Path) -> None:
+    (tmp_path / "prog.py").write_text(ANNOTATED)
+    command = ["-m", "cmultiprocessing"] if alias else []
+    assert run(*command, tmp_path / "prog.py") == ("<class 'int'>\n" * 2, "")
+
+
 def test_alias_for_a_script(start_method: str, tmp_path: Path) -> None:
     program = PROGRAM.format(package="multiprocessing").replace(
         "def work(connection, value):",

@@ -62,7 +62,7 @@ def _run(source: bytes | str, name: str, file: str | None) -> None:
     if file is not None:
         main_module.__file__ = file
     sys.modules["__main__"] = main_module
-    exec(compile(source, name, "exec"), main_module.__dict__)
+    exec(compile(source, name, "exec", dont_inherit=True), main_module.__dict__)
 
 
 if __name__ == "__main__":

@@ -309,7 +309,7 @@ def _run_source(path: str, module: types.ModuleType) -> bool:
         source = file.read()
     if b"\0" in source:
         return False
-    code = compile(source, path, "exec")
+    code = compile(source, path, "exec", dont_inherit=True)
     module.__dict__.update(__file__=path, __cached__=None, __package__="", __builtins__=__builtins__)
     argv, before = sys.argv, sys.modules.get(_MAIN)
     sys.argv = [path, *argv[1:]]
