@@ -84,6 +84,22 @@ def test_exceptions_are_everywhere_the_same(mp: ModuleType) -> None:
         assert issubclass(cls, mp.ProcessError)
 
 
+def test_who_may_be_pickled_while_a_process_is_started(both: ModuleType) -> None:
+    """Names that types of other libraries import from here, for their __getstate__()."""
+    from importlib import import_module
+
+    context = import_module(f"{both.__name__}.context")
+    assert context.get_spawning_popen() is None
+    with pytest.raises(RuntimeError):
+        context.assert_spawning(both)
+    context.set_spawning_popen(popen := object())
+    try:
+        context.assert_spawning(both)
+        assert context.get_spawning_popen() is popen
+    finally:
+        context.set_spawning_popen(None)
+
+
 def test_preload_is_checked(mp: ModuleType) -> None:
     with pytest.raises(TypeError, match="module_names must be a list of strings"):
         mp.set_forkserver_preload([1, 2])

@@ -14,6 +14,9 @@ from ._errors import AuthenticationError as AuthenticationError
 from ._errors import BufferTooShort as BufferTooShort
 from ._errors import ProcessError as ProcessError
 from ._errors import TimeoutError as TimeoutError
+from ._spawning import assert_spawning as assert_spawning
+from ._spawning import get_spawning_popen as get_spawning_popen
+from ._spawning import set_spawning_popen as set_spawning_popen
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
