@@ -440,6 +440,31 @@ def test_huge_timeouts_and_sizes(mp: ModuleType) -> None:
         mp.Queue("many")
 
 
+class Size:
+    """An integer as numpy has them."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+    def __le__(self, other: int) -> bool:
+        return self.value <= other
+
+
+def test_maxsize_is_anything_that_is_an_integer(both: ModuleType) -> None:
+    q = both.Queue(Size(2))
+    q.put(1)
+    q.put(2)
+    assert q.full()
+    assert [q.get(), q.get()] == [1, 2]
+    q.close()
+    q.join_thread()
+    with pytest.raises(TypeError):
+        both.Queue(2.5)
+
+
 def test_wrong_arguments(mp: ModuleType) -> None:
     q = mp.Queue()
     for call in (

@@ -32,12 +32,15 @@ static int limit_parse(PyObject *maxsize, uint32_t *most)
     *most = 0;
     if (maxsize == NULL)
         return 0;
-    if (!PyLong_Check(maxsize)) {
-        PyErr_Format(PyExc_TypeError, "maxsize must be an integer, not %.100s",
-                     Py_TYPE(maxsize)->tp_name);
+    PyObject *index = PyNumber_Index(maxsize); // numpy's integers are no subclasses of int
+    if (index == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError, "maxsize must be an integer, not %.100s",
+                         Py_TYPE(maxsize)->tp_name);
         return -1;
     }
-    long long limit = PyLong_AsLongLongAndOverflow(maxsize, &overflow);
+    long long limit = PyLong_AsLongLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
     if (overflow == 0 && limit > 0 && limit < MP_RING_ITEMS_MAX)
         *most = (uint32_t)limit;
     return 0;
