@@ -14,11 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cmultiprocessing
 import pytest
 
 from tests.support.processes import info, wait_until
 
-ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = str(Path(cmultiprocessing.__file__).resolve().parent.parent)  # where it is installed, or Lib
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_a_stranger_gets_no_child(ctx: Any, server: Any) -> None:
 def test_server_ends_with_the_program() -> None:
     code = textwrap.dedent(f"""
         import os, sys
-        sys.path.insert(0, {str(ROOT / "Lib")!r})
+        sys.path.insert(0, {LIBRARY!r})
         import cmultiprocessing as mp
         from cmultiprocessing import forkserver
         forkserver.ensure_running()
@@ -216,7 +217,7 @@ def test_preload(tmp_path: Path) -> None:
     (tmp_path / "prog.py").write_text(PRELOAD)
     done = subprocess.run(
         [sys.executable, tmp_path / "prog.py"],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "Lib")},
+        env={**os.environ, "PYTHONPATH": LIBRARY},
         capture_output=True,
         text=True,
         timeout=30,

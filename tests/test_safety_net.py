@@ -83,6 +83,7 @@ def run_inner(folder: Path, body: str, *options: str, before_test: str = "") -> 
         + ["--leak-patience", "0.3", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
         + [*options, str(inner)],
         cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
     )  # fmt: skip
     return Outcome(done)
 

@@ -10,9 +10,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import cmultiprocessing
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = str(Path(cmultiprocessing.__file__).resolve().parent.parent)  # where it is installed, or Lib
 
 PROGRAM = """
 import os, sys
@@ -43,7 +45,7 @@ if __name__ == "__main__":
 
 
 def run(*arguments: str | Path, cwd: Path | None = None, code: int = 0) -> tuple[str, str]:
-    path = [str(ROOT / "Lib"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [LIBRARY, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
@@ -161,7 +163,7 @@ def test_flags_of_children(method_without_fork: str, options: list[str]) -> None
 def test_the_package_is_found_without_the_environment(method_without_fork: str, options: list[str]) -> None:
     """Neither PYTHONPATH nor site-packages: the child is told where the package is."""
     code = (
-        f"import sys; sys.path.append({str(ROOT / 'Lib')!r}); import cmultiprocessing as mp\n"
+        f"import sys; sys.path.append({LIBRARY!r}); import cmultiprocessing as mp\n"
         "process = mp.get_context(sys.argv[1]).Process(target=print, args=('hi',)); process.start(); process.join()"
     )
     assert run(*options, "-c", code, method_without_fork) == ("hi\n", "")

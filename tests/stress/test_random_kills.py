@@ -29,7 +29,7 @@ from tests.support.scene import PATIENCE, Crew, scale
 SECONDS = scale(5, 30)
 SEED = int(os.environ.get("CMULTIPROCESSING_SEED", time.time_ns() % 2**32))
 LARGEST = 2 * MIB
-WARM = 48 * MIB  # a few pages are kept on purpose
+WARM = 64 * MIB  # some pages are kept on purpose
 WORD = struct.Struct("=Q")
 
 
