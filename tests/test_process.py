@@ -456,6 +456,18 @@ def test_threads_start_processes_side_by_side(ctx: Any) -> None:
     assert failures == []
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_started_process_is_no_argument(both: ModuleType, method: str) -> None:
+    """Numbers of descriptors mean something else in another process, which would close them."""
+    ctx = both.get_context(method)
+    started = ctx.Process(target=time.sleep, args=(0,))
+    started.start()
+    with pytest.raises(TypeError, match="cannot pickle"):
+        ctx.Process(target=id, args=(started,)).start()
+    started.join()
+    assert started.exitcode == 0
+
+
 # --- daemons and the death of parents ------------------------------------------------------------
 
 PARENT = """

@@ -49,6 +49,10 @@ class OwnedDescriptor:
         if fd >= 0:
             os.close(fd)
 
+    def __reduce__(self) -> NoReturn:
+        # In another process the number is another file, and this class would close it.
+        raise TypeError("cannot pickle a started process: its descriptors are those of the process that started it")
+
     # os is gone when the interpreter is taken apart.
     def __del__(self, _close: Callable[[int], None] = os.close) -> None:
         if self._fd >= 0:
