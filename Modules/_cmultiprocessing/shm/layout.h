@@ -105,7 +105,8 @@ enum mp_unit_kind {
 
 /* In front of every chunk. 16 bytes.
  * state: [owner:32][generation:24][type:8]. One store takes, passes on or releases a chunk.
- * life: objects: [retired serial:32][birth serial:32]; ring chunks and messages: offset of their queue.
+ * life: objects: [retired serial:32][flags:2][birth serial:30] (objects.c); ring chunks and messages:
+ * offset of their queue.
  * An object whose owner is MP_DISOWNED is retired: its maker let go of it. */
 struct mp_chunk_shm {
     uint64_t state;

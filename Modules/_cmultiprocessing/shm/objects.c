@@ -5,16 +5,18 @@
 #include "shm/processes.h" // serials
 #include "shm/reclaim.h"   // collections
 
-/* Bit 31 of the birth half of `life`: the object was pickled, so anybody may hold it. */
+/* Bits 31 and 30 of the birth half of `life`: the object was pickled, so anybody may hold it; it was
+ * pickled since the last collector began to mark, who may have missed the pin. */
 #define PICKLED UINT64_C(0x80000000)
-#define BIRTH_MASK UINT64_C(0x7fffffff)
+#define PINNED_SINCE UINT64_C(0x40000000)
+#define BIRTH_MASK UINT64_C(0x3fffffff)
 
-/* Births keep 31 bits of the serial; the missing top bit is the current serial's. */
+/* Births keep 30 bits of the serial; the missing top bits are the current serial's. */
 uint32_t mp_object_birth(uint64_t life)
 {
     uint32_t now = mp_serial_now();
     uint32_t birth = (now & ~(uint32_t)BIRTH_MASK) | (uint32_t)(life & BIRTH_MASK);
-    return birth > now ? birth - 0x80000000U : birth;
+    return birth > now ? birth - (uint32_t)BIRTH_MASK - 1 : birth;
 }
 
 mp_status mp_object_create(uint32_t type, uint64_t size, mp_handle *handle)
@@ -64,6 +66,9 @@ mp_status mp_object_pin(const mp_handle *handle, mp_owner target, mp_object_tick
         take_reference(MP_TYPE_PIN, handle->offset, handle->generation, target, &pin);
     if (status != MP_OK)
         return status;
+    // A collector that has already been where the pin is now, and comes to where we hold the object
+    // after we let go of it, finds neither. This says so: it is stored before we can let go.
+    (void)mp_fetch_or64(&mp_chunk_at(handle->offset)->life, PINNED_SINCE); // SYNC: pinned since
     *ticket = (mp_object_ticket){
         .family = mp_family_shm()->id[0],
         .offset = handle->offset,
@@ -114,21 +119,46 @@ void mp_object_unpin(const mp_object_ticket *ticket)
     (void)mp_chunk_release_if(ticket->pin, state);
 }
 
+void mp_object_begin_mark(uint64_t offset)
+{
+    (void)mp_fetch_and64(&mp_chunk_at(offset)->life, ~PINNED_SINCE);
+}
+
+bool mp_object_pinned_since(uint64_t life)
+{
+    return (life & PINNED_SINCE) != 0;
+}
+
 static bool is_object(uint64_t offset, uint32_t type, uint32_t generation, uint64_t *state)
 {
     *state = mp_load_acquire64(&mp_chunk_at(offset)->state);
     return mp_state_type(*state) == type && mp_state_generation(*state) == generation;
 }
 
-/* Our reference stands. Is the object still there, for good? A retired one may be half collected by
- * somebody who did not see our reference; then wait for him. */
-static bool confirm(const mp_object_ticket *ticket, uint32_t type)
+/* Make the pin of this ticket our reference. In its place, so that a collector that is just marking
+ * meets the one or the other; a reference elsewhere may be behind him, and the pin before him. */
+static bool keep_pin(const mp_object_ticket *ticket)
 {
-    uint64_t state, pin_state;
+    uint64_t state;
+    return pin_stands(ticket, &state) &&
+           mp_cas64(&mp_chunk_at(ticket->pin)->state, &state,
+                    MP_STATE(mp_self(), ticket->pin_generation, MP_TYPE_REFERENCE));
+}
+
+/* Our reference stands. Is the object still there, for good? A retired one may be half collected by
+ * somebody who did not see our reference; then the pin becomes our reference, or we wait for him. */
+static bool confirm(const mp_object_ticket *ticket, uint32_t type, uint64_t *reference)
+{
+    uint64_t state;
     if (!is_object(ticket->offset, type, ticket->generation, &state))
         return false;
-    if (!is_retired(state) || pin_stands(ticket, &pin_state))
+    if (!is_retired(state))
         return true;
+    if (keep_pin(ticket)) {
+        mp_chunk_release(*reference);
+        *reference = ticket->pin;
+        return true;
+    }
     struct mp_mutex_shm *mutex = &mp_family_shm()->reclaim_mutex;
     (void)mp_mutex_lock_always(mutex);
     bool there = is_object(ticket->offset, type, ticket->generation, &state);
@@ -154,7 +184,7 @@ mp_status mp_object_attach(const mp_object_ticket *ticket, uint32_t type, mp_han
                                       MP_NOBODY, &reference);
     if (status != MP_OK)
         return status;
-    if (!confirm(ticket, type)) {
+    if (!confirm(ticket, type, &reference)) {
         mp_chunk_release(reference);
         return MP_STALE;
     }

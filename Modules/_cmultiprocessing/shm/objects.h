@@ -53,6 +53,11 @@ void mp_object_release(mp_handle *handle);
 /* The serial at which an object with this life was made. */
 uint32_t mp_object_birth(uint64_t life);
 
+/* Before marking: from here on pins of this retired object are noted; was there one? The collector sees
+ * what a new pin replaces vanish only after that note. */
+void mp_object_begin_mark(uint64_t offset);
+bool mp_object_pinned_since(uint64_t life);
+
 /* The object at `offset` whose header is `state` has lost its maker. */
 void mp_object_retire(uint64_t offset, uint64_t state);
 

@@ -254,14 +254,30 @@ static bool is_marked(const struct collection *collection, uint64_t offset)
            bsearch(&offset, marked->items, marked->count, sizeof offset, compare) != NULL;
 }
 
+/* Retired objects are freed by collectors only, one at a time: one that is retired now stays there. */
+static bool is_retired(uint64_t state)
+{
+    return mp_state_owner(state) == MP_DISOWNED && mp_state_type(state) >= MP_TYPE_FIRST_OBJECT;
+}
+
+static void begin_mark(const struct collection *collection)
+{
+    for (size_t i = 0; i < collection->candidates.count; i++) {
+        uint64_t offset = collection->candidates.items[i];
+        if (is_retired(mp_load_acquire64(&mp_chunk_at(offset)->state)))
+            mp_object_begin_mark(offset);
+    }
+    mp_fence(); // SYNC: reference
+}
+
 static bool free_candidate(const struct collection *collection, uint64_t offset)
 {
     struct mp_chunk_shm *chunk = mp_chunk_at(offset);
     uint64_t state = mp_load_acquire64(&chunk->state);
-    uint64_t life = mp_load_acquire64(&chunk->life);
-    if (mp_state_owner(state) != MP_DISOWNED || mp_state_type(state) < MP_TYPE_FIRST_OBJECT)
+    uint64_t life = mp_load_acquire64(&chunk->life); // SYNC: pinned since
+    if (!is_retired(state))
         return true;
-    if (is_marked(collection, offset) ||
+    if (is_marked(collection, offset) || mp_object_pinned_since(life) ||
         mp_processes_may_know(mp_object_birth(life), (uint32_t)(life >> 32)))
         return false;
     mp_reclaim_finalize(offset, mp_state_type(state));
@@ -273,7 +289,7 @@ static bool free_candidate(const struct collection *collection, uint64_t offset)
 static uint64_t free_candidates(struct collection *collection)
 {
     uint64_t survivors = 0;
-    mp_fence(); // SYNC: reference
+    begin_mark(collection);
     mp_run_walk(visit_mark, collection);
     if (collection->marked.failed)
         return collection->candidates.count;
