@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -75,6 +77,30 @@ def test_server_that_dies_during_the_request(ctx: Any, server: Any) -> None:
     threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
     assert run(ctx, os.getpid).exitcode == 0
     assert server._forkserver_pid != pid
+
+
+@pytest.mark.parametrize("places", [1, 4, 5, 6])
+def test_a_server_without_descriptors_refuses_and_goes_on(ctx: Any, server: Any, places: int) -> None:
+    """A request has five, and a child takes two; whose children it has is known to the server alone."""
+    receiver, sender = ctx.Pipe(False)
+    with receiver, sender:
+        waits = ctx.Process(target=receiver.recv)
+        waits.start()
+        pid = server._forkserver_pid
+        used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        limit = next(n for n in range(3, 1000) if len(set(range(n)) - used) == places)
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        try:
+            with pytest.raises(OSError, match="fork server could not fork") as refused:
+                ctx.Process(target=os.getpid).start()
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert refused.value.errno == errno.EMFILE
+        assert run(ctx, os.getpid).exitcode == 0
+        sender.send(None)
+        waits.join()
+    assert waits.exitcode == 0
+    assert server._forkserver_pid == pid
 
 
 def test_threads_that_find_the_server_dead_replace_it_once(ctx: Any, server: Any) -> None:

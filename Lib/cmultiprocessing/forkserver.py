@@ -405,16 +405,18 @@ class _Server:
     def _answer(self) -> bool:
         """Take one request; False at the end of file."""
         room = socket.CMSG_SPACE(_MAX_FDS * 4) + socket.CMSG_SPACE(12)
-        message, ancillary, _, _ = self._control.recvmsg(_REQUEST.size + 1, room, socket.MSG_CMSG_CLOEXEC)
+        message, ancillary, flags, _ = self._control.recvmsg(_REQUEST.size + 1, room, socket.MSG_CMSG_CLOEXEC)
         if not message and not ancillary:
             return False
         fds, uid = _split(ancillary)
         try:
-            if not self._is_genuine(message) or len(fds) < _OWN_FDS:
+            if not self._is_genuine(message) or not fds:
                 pass  # not one of us: no answer
             elif uid != os.geteuid():
                 _report(fds[0], _REFUSED, 0, errno.EPERM)
-            else:
+            elif flags & socket.MSG_CTRUNC:
+                _report(fds[0], _REFUSED, 0, errno.EMFILE)  # not all of them have found a place here
+            elif len(fds) >= _OWN_FDS:
                 self._fork(message, fds)
         finally:
             for fd in fds:
@@ -426,17 +428,24 @@ class _Server:
 
     def _fork(self, message: bytes, fds: list[int]) -> None:
         status_w = fds[0]
+        # A child that cannot be followed must not come to be: both places that it takes here are taken before.
+        places: list[int] = []
         try:
+            for _ in range(2):
+                places.append(os.dup(status_w))
+                _leash.keep_private(places[-1])
             pid = os.fork()
         except OSError as error:
+            for place in places:
+                _leash.drop(place)
             _report(status_w, _REFUSED, 0, error.errno or 0)
             return
         if pid == 0:
             self._be_the_child(message, fds)
-        pidfd = os.pidfd_open(pid)
-        own_status_w = os.dup(status_w)
+        own_status_w, place = places
+        _leash.drop(place)
+        pidfd = os.pidfd_open(pid)  # the one thread of this process: nobody else takes the place
         _leash.keep_private(pidfd)
-        _leash.keep_private(own_status_w)
         self._children[pidfd] = pid, own_status_w
         self._poll.register(pidfd, select.POLLIN)
 
