@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cmultiprocessing
 import pytest
 
 
@@ -120,7 +122,11 @@ def test_importing_the_package_imports_little() -> None:
     """The cost of the import is that of what it drags in."""
     code = "import sys, cmultiprocessing; print(*sorted(name for name in sys.modules if name.startswith('cmul')))"
     heavy = "; print([n for n in ('typing', 'socket', 'pickle', 'threading', 'signal') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-S", "-c", code + heavy], capture_output=True, text=True, check=True)
+    library = str(Path(cmultiprocessing.__file__).resolve().parent.parent)  # -S hides where it is installed
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code + heavy],
+        env={**os.environ, "PYTHONPATH": library}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     names, dragged = done.stdout.splitlines()
     assert "cmultiprocessing._cmultiprocessing" not in names.split()
     assert dragged == "[]"
