@@ -59,6 +59,21 @@ def family_collect() -> bool:
 def family_statistics() -> dict[str, int]:
     """Counters about the shared memory, sizes in bytes; empty before there is any."""
 
+# --- descriptors that forked children do not keep ---
+
+def private_pipe() -> tuple[int, int]:
+    """A pipe (read end, write end), both close-on-exec, whose write end forked children close.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+
+def private_keep(fd: int, /) -> None:
+    """Have forked children close `fd`."""
+
+def private_close(fd: int, /) -> None:
+    """Close `fd`, unless it is none of those that forked children close, or was closed by a fork."""
+
 # --- synchronisation (documented on the types themselves) ---
 
 SEM_VALUE_MAX: int

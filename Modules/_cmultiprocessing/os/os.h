@@ -104,4 +104,16 @@ void mp_random_bytes(void *bytes, size_t count);
 /* prepare, parent and child run around every fork(2) of libc in this process. */
 mp_status mp_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 
+/* ---- descriptors that forked children do not keep ---- */
+
+/* A pipe, both ends close-on-exec; every forked child closes the write end, ends[1].
+ * MP_SYSTEM: no descriptor is left.  MP_NO_MEMORY. */
+mp_status mp_private_pipe(int ends[2]);
+
+/* Have every forked child close `file`. MP_NO_MEMORY. */
+mp_status mp_private_keep(int file);
+
+/* Close `file` if it is one of those; one that a fork closed already is left alone. */
+void mp_private_close(int file);
+
 #endif

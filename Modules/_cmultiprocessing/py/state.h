@@ -61,5 +61,6 @@ int mp_buffers_exec(PyObject *module);
 int mp_pickling_exec(PyObject *module);
 int mp_codec_exec(PyObject *module);
 int mp_queue_exec(PyObject *module);
+int mp_descriptors_exec(PyObject *module);
 
 #endif
