@@ -10,7 +10,7 @@ import sys
 
 # By name, here and in process.py, what runs in a child: a look into a module that the parent never took makes the
 # child write to the interpreter's table of attributes, and each page that it writes to has to be copied first.
-from atexit import _clear as _clear_atexit  # type: ignore[attr-defined]
+from atexit import _clear as _clear_atexit
 
 from . import _cmultiprocessing, _leash, process, util
 from .process import run_child

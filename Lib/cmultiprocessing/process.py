@@ -6,7 +6,7 @@ A child's life:
     start()  ->  Popen (fork | spawn | forkserver)  ->  [child] _bootstrap()  ->  run()  ->  exit code
                                                         leave(): finalizers, atexit, flush, family, os._exit
 
-util registers exit work and logging in `hooks`; this module does not import it, so that a child that needs neither
+util registers exit work and logging in the hooks; this module does not import it, so that a child that needs neither
 does not pay for them.
 """
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import sys
 from _weakref import ref
 from _weakrefset import WeakSet
-from atexit import _ncallbacks as _count_atexit  # type: ignore[attr-defined]
+from atexit import _ncallbacks as _count_atexit
 from itertools import count
 
 from . import _default_context
@@ -41,21 +41,16 @@ _NATIVE = f"{__name__.rpartition('.')[0]}._cmultiprocessing"
 strict_daemons = False
 
 
-class Hooks:
-    """What util adds to the life of a process. None: there is nothing to do, and a child does not pay for it.
+# What util adds to the life of a process. None: there is nothing to do, and a child does not pay for it. A forked child
+# pays in page faults: each function and object that it touches is a page to copy, and so is each name that it looks up
+# in a type or a module for the first time. Therefore plain globals, and below functions where methods would be usual.
 
-    A forked child pays in page faults: each function and object that it touches is a page to copy.
-    """
-
-    #: In a new child, before its own code: forget the parent's finalizers, tell objects that they were forked.
-    after_start: Callable[[], None] | None = None
-    #: In a child whose run() has ended: finalizers, and the children that it started.
-    at_exit: Callable[[], None] | None = None
-    #: Log at level INFO.
-    info: Callable[..., None] | None = None
-
-
-hooks = Hooks()
+#: In a new child, before its own code: forget the parent's finalizers, tell objects that they were forked.
+after_start_hook: Callable[[], None] | None = None
+#: In a child whose run() has ended: finalizers, and the children that it started.
+at_exit_hook: Callable[[], None] | None = None
+#: Log at level INFO.
+info_hook: Callable[..., None] | None = None
 
 
 class AuthenticationString(bytes):
@@ -360,24 +355,24 @@ class BaseProcess:
         """
         code = 1
         try:
-            self._become_current(parent_sentinel)
+            _become(self, parent_sentinel)
             try:
                 self._after_fork()
-                if hooks.info is not None:
-                    hooks.info("child process calling self.run()")
+                if info_hook is not None:
+                    info_hook("child process calling self.run()")
                 self.run()
                 code = 0
             finally:
-                if hooks.at_exit is not None:
-                    hooks.at_exit()
+                if at_exit_hook is not None:
+                    at_exit_hook()
         except SystemExit as error:
             code = _exit_code_of(error)
         except BaseException:
             self._print_traceback()
         finally:
             _join_threads()
-            if hooks.info is not None:
-                hooks.info("process exiting with exitcode %d", code)
+            if info_hook is not None:
+                info_hook("process exiting with exitcode %d", code)
         try:
             _flush_std_streams()
         except OSError:
@@ -385,25 +380,11 @@ class BaseProcess:
             self._print_traceback()
         return code
 
-    def _become_current(self, parent_sentinel: int | None) -> None:
-        """Take the parent's place in what this module knows."""
-        global _current_process, _parent, _process_counter
-        if self._start_method is not None:
-            _default_context.forced = self._start_method
-        _process_counter = count(1)
-        if sys.stdin is not None:
-            sys.stdin = _no_input
-        _current_process = self
-        _parent = self._parent_name, self._parent_pid, parent_sentinel
-        threading = sys.modules.get("threading")
-        if threading is not None and threading._HAVE_THREAD_NATIVE_ID:
-            threading.main_thread()._set_native_id()
-
     @staticmethod
     def _after_fork() -> None:
         """In the child: what objects of the parent, inherited by fork, have to do."""
-        if hooks.after_start is not None:
-            hooks.after_start()
+        if after_start_hook is not None:
+            after_start_hook()
 
     def _print_traceback(self) -> None:
         """Print the exception being handled; a broken stderr does not matter."""
@@ -414,6 +395,21 @@ class BaseProcess:
             traceback.print_exc()
         except Exception:
             pass  # stderr is None, closed or full: nowhere left to say so
+
+
+def _become(process_obj: BaseProcess, parent_sentinel: int | None) -> None:
+    """In a child: take the parent's place in what this module knows."""
+    global _current_process, _parent, _process_counter
+    if process_obj._start_method is not None:
+        _default_context.forced = process_obj._start_method
+    _process_counter = count(1)
+    if sys.stdin is not None:
+        sys.stdin = _no_input
+    _current_process = process_obj
+    _parent = process_obj._parent_name, process_obj._parent_pid, parent_sentinel
+    threading = sys.modules.get("threading")
+    if threading is not None and threading._HAVE_THREAD_NATIVE_ID:
+        threading.main_thread()._set_native_id()
 
 
 def _describe_exit_code(code: int) -> str:
@@ -575,6 +571,8 @@ class _Dangling(WeakSet[BaseProcess]):
 
     That happens at any time, so iterating needs a copy.
     """
+
+    data: set[ref[BaseProcess]]
 
     def __iter__(self) -> Iterator[BaseProcess]:
         for member in list(self.data):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PSF-2.0
 """Exit work, fork work, logging, and small help with descriptors.
 
-Importing this module gives `process.hooks` something to do in children, and registers the exit work of this process.
+Importing this module sets the hooks of `process`, and registers the exit work of this process.
 """
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def get_logger() -> Any:
         atexit.unregister(_exit_function)
         atexit.register(_exit_function)
         _logger = logger
-        process.hooks.info = info
+        process.info_hook = info
     return _logger
 
 
@@ -298,7 +298,8 @@ def _after_start() -> None:
     global _exiting
     _exiting = False
     _finalizer_registry.clear()
-    if _afterfork_registry.data:  # its len() is Python code, which every child would pay for
+    # Its len() is Python code, which every child would pay for.
+    if _afterfork_registry.data:  # type: ignore[attr-defined]
         _run_after_forkers()
 
 
@@ -308,8 +309,8 @@ def _at_exit() -> None:
         _exit_function()
 
 
-process.hooks.after_start = _after_start
-process.hooks.at_exit = _at_exit
+process.after_start_hook = _after_start
+process.at_exit_hook = _at_exit
 atexit.register(_exit_function)
 
 
