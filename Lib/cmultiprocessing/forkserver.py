@@ -98,10 +98,22 @@ class ForkServer:
     def __init__(self) -> None:
         self._lock = _thread.RLock()
         self._forkserver_pid: int | None = None  # only if it is a child of this process
-        self._control: socket.socket | None = None
+        self._socket: socket.socket | None = None
+        self._adopted_fd = -1  # what _socket is to be made of
         self._key = b""
         self._inherited_fds: list[int] | None = None
         self._preload_modules: list[str] = ["__main__"]
+
+    @property
+    def _control(self) -> socket.socket | None:
+        """The socket that leads to the server. Few children of the server need it: theirs is made when asked for."""
+        if self._adopted_fd >= 0:
+            self._control = socket.socket(fileno=self._adopted_fd)
+        return self._socket
+
+    @_control.setter
+    def _control(self, control: socket.socket | None) -> None:
+        self._socket, self._adopted_fd = control, -1
 
     def set_forkserver_preload(self, modules_names: list[str]) -> None:
         """Have the server import modules when it starts, so that its children have them.
@@ -276,7 +288,7 @@ class ForkServer:
 
     def _adopt(self, control_fd: int, key: bytes, fds: list[int]) -> None:
         """In a child of the server: use that server, too."""
-        self._control = socket.socket(fileno=control_fd)
+        self._adopted_fd = control_fd
         self._key = key
         self._inherited_fds = fds
 

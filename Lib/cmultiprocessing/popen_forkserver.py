@@ -40,7 +40,7 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
         data = spawn.get_preparation_data(process_obj.name)
-        data["environ"] = dict(os.environ)  # the server has that of the day it was started
+        data["environ"] = spawn.get_environment()  # the server has that of the day it was started
         _cmultiprocessing.family_start()
         lent: list[int] = []
         try:

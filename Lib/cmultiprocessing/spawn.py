@@ -240,13 +240,27 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_path(data["init_main_from_path"])
 
 
-def _prepare_environment(environ: dict[str, str]) -> None:
+def get_environment() -> dict[bytes, bytes]:
+    """The environment.
+
+    os.environ keeps bytes, and decodes each name and value for whoever looks at it: too dear for every child.
+    """
+    data = getattr(os.environ, "_data", None)
+    if data is None:  # a program put another mapping in its place
+        return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+    return dict(data)
+
+
+def _prepare_environment(environ: dict[bytes, bytes]) -> None:
     """Take over the environment, where it differs: each change is a call into the C library."""
-    for name in os.environ.keys() - environ.keys():
-        del os.environ[name]
+    current = get_environment()
+    if current == environ:
+        return
+    for name in current.keys() - environ.keys():
+        del os.environb[name]
     for name, value in environ.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+        if current.get(name) != value:
+            os.environb[name] = value
 
 
 def _fixup_main_from_name(mod_name: str) -> None:
