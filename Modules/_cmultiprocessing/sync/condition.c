@@ -192,15 +192,21 @@ mp_status mp_condition_begin(mp_condition_wait *wait)
     return status;
 }
 
-/* The wake-up is used. The entry that it was inherited from is settled first: while that entry
- * stands, ours says that its wake-up was passed on. */
-static mp_status woken(mp_condition_wait *wait)
+/* Leave a NOTIFIED place that is not counted any more. The entry that its wake-up was inherited from is
+ * settled first: while that entry stands, ours says that its wake-up was passed on. */
+static void acknowledge(mp_condition_wait *wait)
 {
     uint64_t inherited = mp_load_relaxed64(&wait->place.sleeper->passed);
     if (inherited != 0)
         mp_sleeper_settle(inherited);
-    (void)mp_fetch_add32(&wait->condition->sleepers, UINT32_MAX);
     mp_sleeper_acknowledge(&wait->place);
+}
+
+/* The wake-up is used. */
+static mp_status woken(mp_condition_wait *wait)
+{
+    (void)mp_fetch_add32(&wait->condition->sleepers, UINT32_MAX);
+    acknowledge(wait);
     return MP_OK;
 }
 
@@ -281,10 +287,14 @@ mp_status mp_condition_cancel(mp_condition_wait *wait)
         .owner = wait->place.owner,
     };
     struct mp_sleeper_shm *next = pass_on_locked(object_of(condition), &own);
+    // Under the mutex: who got the wake-up may settle our entry at once, and a notifier who finds no
+    // entry sets the count to 0. Taken off after that it would hide somebody who sleeps.
+    (void)mp_fetch_add32(&condition->sleepers, UINT32_MAX);
     mp_mutex_unlock(&condition->mutex);
     if (next != NULL)
         mp_sleeper_wake(next);
-    return woken(wait);
+    acknowledge(wait);
+    return MP_OK;
 }
 
 uint32_t mp_condition_sleeping(const struct mp_condition_shm *condition)
