@@ -134,18 +134,27 @@ static bool may_know(const struct mp_process_shm *process, uint32_t birth, uint3
     return false;
 }
 
+/* Does this life of the slot go on? A verdict about an earlier one does not count. */
+static bool lives(uint32_t slot)
+{
+    const uint32_t *incarnation = &mp_process_at(slot)->incarnation;
+    uint32_t seen = mp_load_acquire32(incarnation);
+    return !mp_owner_dead(seen << MP_SLOT_BITS | slot) || mp_load_acquire32(incarnation) != seen;
+}
+
 bool mp_processes_may_know(uint32_t birth, uint32_t retired)
 {
+    uint32_t before = mp_serial_now();
     uint32_t limit = mp_load_acquire32(&mp_family_shm()->slot_limit);
     if (limit > MP_PROCESS_SLOTS)
         limit = MP_PROCESS_SLOTS;
     for (uint32_t slot = 1; slot < limit; slot++) {
         const struct mp_process_shm *process = mp_process_at(slot);
-        if (mp_load_acquire32(&process->in_use) == 0 || !may_know(process, birth, retired))
-            continue;
-        mp_owner owner = mp_load_acquire32(&process->incarnation) << MP_SLOT_BITS | slot;
-        if (!mp_owner_dead(owner))
+        if (mp_load_acquire32(&process->in_use) != 0 && may_know(process, birth, retired) &&
+            lives(slot))
             return true;
     }
-    return false;
+    // An heir that forks and ends while we look is behind us as a child and gone as itself.
+    mp_fence();
+    return mp_serial_now() != before;
 }
