@@ -152,6 +152,9 @@ mp_status mp_ledger_add(mp_ring_handle *ring, uint32_t count)
     do {
         if (entry_owner(seen) != mp_self())
             return MP_INTERRUPTED;
+        // Who never calls task_done() gets that far in hours: the count must not run into the owner.
+        if (count > UINT32_MAX - entry_count(seen))
+            count = UINT32_MAX - entry_count(seen);
     } while (!mp_cas64(word, &seen, seen + count));
     return MP_OK;
 }
