@@ -747,6 +747,24 @@ def test_the_descriptor_is_readable_while_there_are_items(mp: ModuleType) -> Non
         q.get()
 
 
+@pytest.mark.parametrize("immediate", [False, True])
+def test_a_queue_that_was_shut_down_is_ready(mp: ModuleType, immediate: bool) -> None:
+    """Else who waits for its descriptor would never learn it."""
+    q = mp.Queue()
+    reader = q._reader
+    before = select.poll()
+    before.register(reader, select.POLLIN)
+    assert before.poll(0) == []
+    assert not reader.poll()
+    q.shutdown(immediate)
+    assert before.poll(5000)
+    assert reader.poll()
+    assert reader.poll(5)
+    with pytest.raises(mp.queues.ShutDown):
+        q.get()
+    assert before.poll(0)
+
+
 def put_after(q: Any, go: Any, items: list[Any]) -> None:
     go.wait()
     for item in items:

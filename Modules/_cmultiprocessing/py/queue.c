@@ -406,13 +406,13 @@ static PyObject *queue_poll(PyObject *object, PyObject *const *args, Py_ssize_t 
         return NULL;
     if (check_open_reader(self, "poll") < 0)
         return NULL;
-    mp_status status = mp_ring_empty(&self->ring) ? MP_WOULD_BLOCK : MP_OK;
-    if (status != MP_OK && deadline != MP_NO_WAIT) {
-        polling work = {.ring = &self->ring};
-        status = mp_blocking_run(poll_step, &work, deadline);
-        if (status == MP_INTERRUPTED)
-            return NULL;
-    }
+    bool ready = !mp_ring_empty(&self->ring) || mp_ring_state(&self->ring) != MP_RING_OPEN;
+    if (ready || deadline == MP_NO_WAIT)
+        return PyBool_FromLong(ready);
+    polling work = {.ring = &self->ring};
+    mp_status status = mp_blocking_run(poll_step, &work, deadline);
+    if (status != MP_OK && status != MP_TIMEOUT)
+        return mp_queue_raise(self, status, "poll");
     return PyBool_FromLong(status == MP_OK);
 }
 

@@ -15,9 +15,11 @@ struct mp_notifier {
     uint32_t poke;    // futex: raised when this process may have emptied the ring
 };
 
-static bool has_items(void *context)
+/* Something to take, or a queue that was shut down: whoever waits for the descriptor has to learn it. */
+static bool is_ready(void *context)
 {
-    return !mp_ring_empty(&((mp_notifier *)context)->ring);
+    const mp_ring_handle *ring = &((mp_notifier *)context)->ring;
+    return !mp_ring_empty(ring) || mp_ring_state(ring) != MP_RING_OPEN;
 }
 
 /* While the descriptor is readable: sleep until this process takes something, or look after 50 ms
@@ -34,7 +36,7 @@ static void watch(void *context)
     mp_notifier *notifier = context;
     while (mp_load_acquire32(&notifier->stop) == 0) {
         uint32_t seen = mp_load_acquire32(&notifier->poke);
-        if (mp_bell_set(notifier->bell, has_items, notifier)) {
+        if (mp_bell_set(notifier->bell, is_ready, notifier)) {
             rest(notifier, seen);
             continue;
         }
@@ -61,7 +63,7 @@ mp_status mp_notifier_open(mp_notifier **result, const mp_ring_handle *ring)
         return status;
     }
     // What is there already shows at once, not when the thread first runs.
-    (void)mp_bell_set(notifier->bell, has_items, notifier);
+    (void)mp_bell_set(notifier->bell, is_ready, notifier);
     *result = notifier;
     return MP_OK;
 }
@@ -79,7 +81,7 @@ int mp_notifier_descriptor(const mp_notifier *notifier)
 void mp_notifier_taken(mp_notifier *notifier)
 {
     if (is_ours(notifier) && mp_ring_empty(&notifier->ring) &&
-        !mp_bell_set(notifier->bell, has_items, notifier))
+        !mp_bell_set(notifier->bell, is_ready, notifier))
         poke(notifier);
 }
 
