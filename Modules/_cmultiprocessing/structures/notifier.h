@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: PSF-2.0
-/* A descriptor of this process that is readable while a ring has items or was shut down, for select() and its kin.
+/* A descriptor of this process that is readable while a ring has items, or was shut down: for select()
+ * and its kin.
  *
  * A thread of this process sleeps on the ring as a consumer would, so producers need to know nothing.
  * What this process takes itself mutes the descriptor before the take returns; what others take mutes
