@@ -72,6 +72,10 @@ static struct mp_sleeper_shm *pass_on_locked(uint64_t object, const mp_sleeper_v
     uint64_t bound = mp_load_relaxed64(&from->sleeper->bound);
     if (was_passed(object, name))
         return NULL;
+    // Who got it settles this entry, then leaves his own: if he did so while we looked it shows here.
+    mp_fence();
+    if (mp_load_acquire32(&from->sleeper->word) != from->word)
+        return NULL;
     // What it inherited ends here; only its own name must be looked for from now on.
     uint64_t inherited = mp_load_relaxed64(&from->sleeper->passed);
     if (inherited != 0)
