@@ -16,7 +16,7 @@
 #include "core/base.h" // fixed-width integers, static_assert
 
 #define MP_MAGIC UINT64_C(0x31676e6973736563) // "cessing1"
-#define MP_LAYOUT_VERSION 1
+#define MP_LAYOUT_VERSION 2
 
 #define MP_UNIT UINT64_C(4096)
 #define MP_PROCESS_SLOTS 32768U
@@ -79,11 +79,12 @@ struct mp_sleeper_shm {
     uint64_t object; // offset of what it waits for; written before WAITING
     uint64_t ticket; // condition: order of arrival; barrier: generation it arrived at
     uint64_t bound;  // condition: the wake-up is for tickets below; under the object's mutex
-    uint64_t
-        passed; // under the object's mutex; condition: entry whose wake-up this one got, barrier:
-                // index + 1 that its wait() returns
+    uint64_t passed; // condition: entry whose wake-up this one got; under the object's mutex
     uint32_t asleep; // 1 from before its first futex_wait; its owner's
-    uint32_t reserved[5];
+    // Barrier: index + 1 that its wait() returns; under the object's mutex. Not in a field above: a
+    // condition's notifier that was slow may still store there after the entry changed hands.
+    uint32_t index;
+    uint32_t reserved[4];
 };
 
 /* ---- heap ---- */

@@ -68,7 +68,7 @@ static void repair_locked(struct mp_barrier_shm *barrier)
     for (uint32_t i = 0; i < limit; i++) {
         mp_sleeper_view view;
         if (look(barrier, i, generation, &view))
-            mp_store_relaxed64(&view.sleeper->passed, 0);
+            mp_store_relaxed32(&view.sleeper->index, 0);
     }
 }
 
@@ -109,12 +109,12 @@ static uint32_t count_locked(const struct mp_barrier_shm *barrier, uint32_t gene
 static bool release_locked(mp_barrier_wait *last)
 {
     struct mp_barrier_shm *barrier = last->barrier;
-    uint64_t index = 0;
+    uint32_t index = 0;
     uint32_t limit = mp_sleeper_limit();
     for (uint32_t i = 0; i < limit; i++) {
         mp_sleeper_view view;
         if (look(barrier, i, last->generation, &view) && view.sleeper != last->place.sleeper)
-            mp_store_relaxed64(&view.sleeper->passed, ++index);
+            mp_store_relaxed32(&view.sleeper->index, ++index);
     }
     last->index = barrier->parties - 1;
     MP_INJECT("barrier:before_release");
@@ -182,11 +182,11 @@ static bool is_decided(const mp_barrier_wait *wait, uint32_t word)
 /* The word has gone on or is broken: what does that mean for this wait? */
 static mp_status outcome(mp_barrier_wait *wait, uint32_t word)
 {
-    uint64_t mark = mp_load_relaxed64(&wait->place.sleeper->passed);
+    uint32_t mark = mp_load_relaxed32(&wait->place.sleeper->index);
     leave(wait);
     if (generation_of(word) == wait->generation || mark == 0)
         return MP_BROKEN;
-    wait->index = (uint32_t)mark - 1;
+    wait->index = mark - 1;
     return MP_OK;
 }
 

@@ -87,6 +87,7 @@ mp_status mp_sleeper_claim(uint64_t object, uint64_t ticket, mp_place *place)
     mp_store_relaxed64(&sleeper->ticket, ticket);
     mp_store_relaxed64(&sleeper->bound, 0);
     mp_store_relaxed64(&sleeper->passed, 0);
+    mp_store_relaxed32(&sleeper->index, 0);
     mp_store_relaxed32(&sleeper->asleep, 0);
     uint32_t epoch = mp_load_relaxed32(&sleeper->word) & MP_SLEEPER_EPOCH;
     *place = (mp_place){.sleeper = sleeper, .owner = mp_self(), .epoch = epoch};
