@@ -46,6 +46,14 @@ static void wake(uint64_t *word, uint32_t count)
 
 enum { MP_RING_FEW = 64 };
 
+/* The chunk behind one that a hint names, 0 if that is none of ours any more. */
+static uint64_t chunk_after(const mp_ring_handle *ring, uint64_t chunk)
+{
+    if (chunk == 0)
+        return ring->shm->first;
+    return mp_ring_chunk_belongs(ring->object.offset, chunk) ? mp_ring_chunk_at(chunk)->next : 0;
+}
+
 /* After a death under put_mutex: tail_chunk and tail_end follow the commit, so they may be one behind. */
 static mp_status repair_tail_locked(mp_ring_handle *ring)
 {
@@ -57,7 +65,10 @@ static mp_status repair_tail_locked(mp_ring_handle *ring)
     }
     uint64_t chunk = shm->tail_chunk;
     if (!mp_ring_chunk_holds(ring->object.offset, chunk, position))
-        chunk = chunk == 0 ? shm->first : mp_ring_chunk_at(chunk)->next;
+        chunk = chunk_after(ring, chunk);
+    // Consumers may have left the chunk before the last and given it back: then they are in the last.
+    if (!mp_ring_chunk_holds(ring->object.offset, chunk, position))
+        chunk = mp_load_acquire64(&shm->head_chunk);
     if (!mp_ring_chunk_holds(ring->object.offset, chunk, position))
         return MP_DAMAGED;
     shm->tail_chunk = chunk;
@@ -268,7 +279,7 @@ static mp_status repair_head_locked(mp_ring_handle *ring)
     }
     uint64_t chunk = shm->head_chunk;
     if (!mp_ring_chunk_holds(ring->object.offset, chunk, position))
-        chunk = chunk == 0 ? shm->first : mp_ring_chunk_at(chunk)->next;
+        chunk = chunk_after(ring, chunk);
     if (!mp_ring_chunk_holds(ring->object.offset, chunk, position))
         return MP_DAMAGED;
     shm->head_chunk = chunk;
