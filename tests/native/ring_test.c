@@ -349,6 +349,48 @@ static void the_commit_decides(void)
     mp_ring_release(&ring);
 }
 
+static struct mp_ring_shm *dying_ring;
+
+/* After the commit that went on to a large chunk's successor, before tail_chunk says so. */
+static mp_status die_at_jump(const char *name)
+{
+    const struct mp_ring_shm *shm = dying_ring;
+    uint64_t position = mp_word_position(shm->tail);
+    bool behind = shm->tail_chunk != 0 && (position < shm->tail_chunk || position > shm->tail_end);
+    if (strcmp(name, "ring_put:after_commit") == 0 && behind &&
+        shm->tail_end - shm->tail_chunk > MP_UNIT)
+        CHECK(kill(getpid(), SIGKILL) == 0);
+    return MP_OK;
+}
+
+static void put_until_death(void *argument)
+{
+    mp_ring_handle *ring = argument;
+    CHECK(mp_family_enter() == MP_OK);
+    dying_ring = ring->shm;
+    mp_inject_hook = die_at_jump;
+    for (uint64_t number = 0;; number++)
+        put_number(ring, number);
+}
+
+static void a_tail_left_behind_is_found(void)
+{
+    mp_ring_handle ring;
+    make(&ring, 0, false);
+    int status = reap(start(put_until_death, &ring));
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    uint32_t count = mp_ring_size(&ring);
+    for (uint32_t number = 0; number < count; number++)
+        CHECK(take_number(&ring) == number);
+    // What it still points to was given back, and is something else now.
+    uint64_t message = make_message(&ring, 16 * MP_UNIT - 256, 'x');
+    CHECK(message == ring.shm->tail_chunk);
+    put_number(&ring, 7);
+    CHECK(take_number(&ring) == 7);
+    mp_message_drop(message);
+    mp_ring_release(&ring);
+}
+
 int main(int argc, char **argv)
 {
 #define TEST(name)                                                                                 \
@@ -361,6 +403,7 @@ int main(int argc, char **argv)
         TEST(limits_and_closing),
         TEST(damage_is_noticed),
         TEST(the_commit_decides),
+        TEST(a_tail_left_behind_is_found),
         TEST(threads_share_a_queue),
         TEST(threads_share_a_short_queue),
         TEST(threads_finish_what_they_take),
