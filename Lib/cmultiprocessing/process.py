@@ -288,7 +288,7 @@ class BaseProcess:
         Nobody can know when another part of the program took the exit status with os.wait().
         """
         self._check_closed()
-        if self is _current_process or self._popen is None:
+        if self is _current_process or self._popen is None or self._parent_pid != os.getpid():
             return None
         return self._popen.poll()  # type: ignore[no-any-return]
 

@@ -15,7 +15,7 @@
 typedef struct mp_bell mp_bell;
 
 /* MP_SYSTEM with errno: no descriptor or no thread is left; MP_NO_MEMORY. */
-mp_status mp_bell_open(mp_bell **bell, void (*work)(void *context), void *context);
+mp_status mp_bell_open(mp_bell **result, void (*work)(void *context), void *context);
 
 int mp_bell_descriptor(const mp_bell *bell);
 

@@ -31,10 +31,10 @@ typedef struct mp_pickling {
 PyObject *mp_pickling_new(mp_state *state, PyObject *type, PyObject *reducers);
 
 /* Pickle `object`. 0, or -1 with an exception set; the lists are filled. */
-int mp_pickling_dump(mp_pickling *pickling, PyObject *object);
+int mp_pickling_dump(mp_pickling *self, PyObject *object);
 
 /* Forget the last pickle. */
-void mp_pickling_reset(mp_pickling *pickling);
+void mp_pickling_reset(mp_pickling *self);
 
 /* A mapping of types to reducers: two dicts as they are at each look, the first one first. */
 PyObject *mp_reducers_new(mp_state *state, PyObject *first, PyObject *second);

@@ -42,9 +42,9 @@ PyObject *mp_queue_get(mp_queue_object *self, mp_time deadline);
 
 /* queue_many.c */
 extern const char mp_queue_put_many_doc[], mp_queue_get_many_doc[];
-PyObject *mp_queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+PyObject *mp_queue_put_many(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames);
-PyObject *mp_queue_get_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+PyObject *mp_queue_get_many(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames);
 
 /* Below: for queue_many.c. Statuses are those of ring.h; MP_INTERRUPTED: an exception is set. */

@@ -13,7 +13,7 @@
 typedef struct mp_notifier mp_notifier;
 
 /* MP_SYSTEM (errno), MP_NO_MEMORY. */
-mp_status mp_notifier_open(mp_notifier **notifier, const mp_ring_handle *ring);
+mp_status mp_notifier_open(mp_notifier **result, const mp_ring_handle *ring);
 
 /* -1 in a forked child: the notifier is its parent's. */
 int mp_notifier_descriptor(const mp_notifier *notifier);
