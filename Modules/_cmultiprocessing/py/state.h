@@ -16,14 +16,14 @@
 #include <Python.h> /* PyObject */
 
 /* Lists instead of fields, so that traverse and clear cannot forget one. */
-// clang-format off: it finds no stable shape for lists of this kind
-#define MP_STATE_TYPES(X)                                                                          \
- X(lock_type)                                                                                      \
- X(rlock_type) X(semaphore_type) X(bounded_semaphore_type) X(condition_type) X(event_type)         \
-     X(barrier_type) X(simple_ring_type) X(ring_type) X(codec_type) X(pickling_type)               \
-         X(reducers_type) X(buffer_type)
-#define MP_STATE_OBJECTS(X)                                                                        \
- X(owner_died_warning) X(memory_limit_error) X(rebuild) X(broken_barrier_error) X(codec)
+// It finds no stable shape for lists of this kind.
+// clang-format off
+#define MP_STATE_TYPES(X) \
+    X(lock_type) X(rlock_type) X(semaphore_type) X(bounded_semaphore_type) X(condition_type) \
+    X(event_type) X(barrier_type) X(simple_ring_type) X(ring_type) X(codec_type) \
+    X(pickling_type) X(reducers_type) X(buffer_type)
+#define MP_STATE_OBJECTS(X) \
+    X(owner_died_warning) X(memory_limit_error) X(rebuild) X(broken_barrier_error) X(codec)
 // clang-format on
 
 /* Written by the exec steps only, constant afterwards: readers need no lock. */
