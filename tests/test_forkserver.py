@@ -79,6 +79,21 @@ def test_server_that_dies_during_the_request(ctx: Any, server: Any) -> None:
     assert server._forkserver_pid != pid
 
 
+def settled_descriptors(pid: int) -> set[int]:
+    """What the server keeps open: it closes what came with a request after it has answered."""
+    seen: list[set[int]] = []
+
+    def at_rest() -> bool:
+        seen.append({int(name) for name in os.listdir(f"/proc/{pid}/fd")})
+        # Asleep, and nothing changed for a while: it waits for the next request.
+        process = info(pid)
+        unchanged = len(seen) > 20 and all(one == seen[-1] for one in seen[-20:])
+        return process is not None and process.state == "S" and unchanged
+
+    wait_until(at_rest, 30, "the fork server is at rest")
+    return seen[-1]
+
+
 @pytest.mark.parametrize("places", [1, 4, 5, 6])
 def test_a_server_without_descriptors_refuses_and_goes_on(ctx: Any, server: Any, places: int) -> None:
     """A request has five, and a child takes two; whose children it has is known to the server alone."""
@@ -87,7 +102,7 @@ def test_a_server_without_descriptors_refuses_and_goes_on(ctx: Any, server: Any,
         waits = ctx.Process(target=receiver.recv)
         waits.start()
         pid = server._forkserver_pid
-        used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        used = settled_descriptors(pid)
         limit = next(n for n in range(3, 1000) if len(set(range(n)) - used) == places)
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         try:
