@@ -12,7 +12,7 @@
 
 /* An internal mutex is held for a microsecond; only a stopped process makes anybody wait longer. What
  * must not wait, or whose time is over, waits so long for it before it gives up. */
-#define MUTEX_GRACE (100 * (mp_time)MP_MILLISECOND)
+#define MUTEX_GRACE (30 * (mp_time)MP_MILLISECOND)
 
 /* ---- life ---- */
 

@@ -3,7 +3,9 @@
 
 enum { SHORT_SPIN = 40, LONG_SPIN = 1500 };
 
-#define SLICE (50 * (mp_time)MP_MILLISECOND)
+/* Short: a mutex is held for a microsecond, so whoever sleeps here waits for a stopped or dead owner, and
+ * a call with a deadline must find out in time that it has to give up. */
+#define SLICE (10 * (mp_time)MP_MILLISECOND)
 
 /* Take over from a dead owner: the word goes from his name to ours in one step, so that of several
  * that notice the death one wins and a rival's claim is never undone. */

@@ -28,7 +28,7 @@ static inline mp_status mp_mutex_try(struct mp_mutex_shm *mutex)
     return mp_mutex_try_slow(mutex);
 }
 
-/* Spin, then sleep in slices of 50 ms that look whether the owner lives.
+/* Spin, then sleep in slices of 10 ms that look whether the owner lives.
  * MP_OK, MP_OWNER_DIED (held too), MP_TIMEOUT, MP_INTERRUPTED (a signal, or a slice is over: the
  * caller looks at signals and calls again). Call it without the GIL. */
 mp_status mp_mutex_lock_slow(struct mp_mutex_shm *mutex, mp_time deadline);

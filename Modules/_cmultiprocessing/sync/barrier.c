@@ -7,7 +7,7 @@
 /* Ticket of an entry that is claimed but not counted yet. */
 #define NOT_ARRIVED UINT64_MAX
 
-#define MUTEX_GRACE (100 * (mp_time)MP_MILLISECOND)
+#define MUTEX_GRACE (30 * (mp_time)MP_MILLISECOND)
 
 static uint64_t object_of(const struct mp_barrier_shm *barrier)
 {
