@@ -126,6 +126,7 @@ def test_threads_that_find_the_server_dead_replace_it_once(ctx: Any, server: Any
         for _ in range(4):
             barrier.wait()
             codes.append(run(ctx, os._exit, 3).exitcode)
+            barrier.wait()  # the next server is not killed below a child that still runs
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -133,6 +134,7 @@ def test_threads_that_find_the_server_dead_replace_it_once(ctx: Any, server: Any
     for _ in range(4):
         server.ensure_running()
         os.kill(server._forkserver_pid, signal.SIGKILL)
+        barrier.wait()
         barrier.wait()
     for thread in threads:
         thread.join()
