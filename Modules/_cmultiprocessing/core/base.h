@@ -37,6 +37,5 @@ typedef enum mp_status {
 #define mp_likely(x) __builtin_expect(!!(x), 1)
 #define mp_unlikely(x) __builtin_expect(!!(x), 0)
 #define mp_assert(x) assert(x)
-#define MP_MUST_CHECK __attribute__((warn_unused_result))
 
 #endif

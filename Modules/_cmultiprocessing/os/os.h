@@ -98,7 +98,6 @@ mp_memory_allowance mp_memory_allowed(void);
 /* ---- this process ---- */
 
 uint32_t mp_process_id(void);
-uint32_t mp_thread_id(void);
 void mp_random_bytes(void *bytes, size_t count);
 
 /* prepare, parent and child run around every fork(2) of libc in this process. */

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "os/os.h" // the contract
 
-#include <errno.h>       // errno
-#include <pthread.h>     // pthread_atfork
-#include <sys/random.h>  // getrandom
-#include <sys/syscall.h> // SYS_gettid
-#include <unistd.h>      // getpid
+#include <errno.h>      // errno
+#include <pthread.h>    // pthread_atfork
+#include <sys/random.h> // getrandom
+#include <unistd.h>     // getpid
 
 uint32_t mp_process_id(void)
 {
     return (uint32_t)getpid();
-}
-
-uint32_t mp_thread_id(void)
-{
-    return (uint32_t)syscall(SYS_gettid);
 }
 
 void mp_random_bytes(void *bytes, size_t count)
