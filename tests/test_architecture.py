@@ -48,6 +48,7 @@ LEVELS = {
             "_alias _default_context _errors _interpreter _later _leash _spawning _threads",
             "process reduction",
             "util",
+            "_authentication _listener",
             "connection heap popen_fork resource_tracker",
             "pool resource_sharer shared_memory sharedctypes spawn synchronize",
             "forkserver managers popen_spawn_posix popen_spawn_win32 queues dummy dummy.connection",

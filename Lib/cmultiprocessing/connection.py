@@ -12,13 +12,14 @@ import struct
 import time
 
 from . import _errors, reduction
-from ._later import missing_class, missing_function
 from .reduction import ForkingPickler as _ForkingPickler
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
+
+    from ._listener import Client, Listener
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -340,15 +341,31 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
             return [item for item, fd in zip(objects, descriptors, strict=True) if fd in ready]
 
 
-# Listener, Client and the handshake are to come.
+# Listener, Client and the handshake: loaded when one of them is first asked for, because most programs only use Pipe().
 
-Client = missing_function(__name__, "Client")
-Listener = missing_class(__name__, "Listener")
-SocketClient = missing_function(__name__, "SocketClient")
-SocketListener = missing_class(__name__, "SocketListener")
-XmlClient = missing_function(__name__, "XmlClient")
-XmlListener = missing_class(__name__, "XmlListener")
-address_type = missing_function(__name__, "address_type")
-answer_challenge = missing_function(__name__, "answer_challenge")
-arbitrary_address = missing_function(__name__, "arbitrary_address")
-deliver_challenge = missing_function(__name__, "deliver_challenge")
+_LATER = {
+    "Client": "_listener",
+    "Listener": "_listener",
+    "SocketClient": "_listener",
+    "SocketListener": "_listener",
+    "XmlClient": "_listener",
+    "XmlListener": "_listener",
+    "address_type": "_listener",
+    "answer_challenge": "_listener",
+    "arbitrary_address": "_listener",
+    "deliver_challenge": "_listener",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = globals()[name] = getattr(importlib.import_module(f".{module}", __package__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
