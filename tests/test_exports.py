@@ -8,6 +8,8 @@ import importlib
 import inspect
 import multiprocessing
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -98,3 +100,14 @@ def test_stub_and_extension_have_the_same_names() -> None:
     there = {word for word in vars(extension) if not word.startswith("__")}
     assert {word for word in described if not word.startswith("_")} - there == set()
     assert there - described == set()
+
+
+def test_submodules_need_no_import() -> None:
+    """Programs rely on `import multiprocessing` having loaded what the standard library's modules import."""
+    code = (
+        "import cmultiprocessing as mp, sys\n"
+        "print(mp.util.Finalize, mp.resource_tracker.register, mp.queues.Queue)\n"
+        "print(hasattr(mp, 'nothing'), 'cmultiprocessing.managers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[1] == "False False"

@@ -62,14 +62,21 @@ _LATE = {
     "ShutDown": "queues",
 }
 
+# Programs name submodules that they have not imported themselves, because the standard library's import one another.
+_SUBMODULES = {
+    "connection", "dummy", "forkserver", "heap", "managers", "pool", "popen_fork", "popen_forkserver",
+    "popen_spawn_posix", "queues", "reduction", "resource_sharer", "resource_tracker", "shared_memory",
+    "sharedctypes", "spawn", "synchronize", "util",
+}  # fmt: skip
+
 
 def __getattr__(name: str) -> object:
     """Names whose modules are loaded when they are asked for."""
     if name == "reducer":
         return _default.reducer
-    if name in _LATE:
+    if name in _SUBMODULES or name in _LATE:
         from importlib import import_module
 
-        late: object = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
-        return late
+        module: object = import_module(f"{__name__}.{_LATE.get(name, name)}")
+        return getattr(module, name) if name in _LATE else module
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
