@@ -76,6 +76,16 @@ def test_package_exports_every_public_name() -> None:
     assert public - set(ours.__all__) - {"SUBDEBUG", "SUBWARNING", "annotations"} == set()
 
 
+@pytest.mark.parametrize(
+    "name", ["process", "util", "spawn", "context", "popen_fork", "popen_spawn_posix"]
+)
+def test_private_names_are_there(name: str) -> None:
+    """Other libraries use them; what a module merely imports is its own business."""
+    theirs, ours = pair(name)
+    wanted = {word for word, value in vars(theirs).items() if not isinstance(value, ModuleType)}
+    assert [word for word in sorted(wanted) if not hasattr(ours, word)] == []
+
+
 def exported_classes() -> list[tuple[str, str]]:
     return [
         (name, word)

@@ -199,6 +199,40 @@ def test_misuse(ctx: Any) -> None:
         ctx.Process(group=1)
 
 
+def use_anothers(process: Any) -> None:
+    import cmultiprocessing
+
+    for name in ("start", "join", "terminate", "kill", "interrupt", "is_alive", "close"):
+        with pytest.raises(AssertionError, match=r"child process|twice"):
+            getattr(process, name)()
+    assert process.exitcode is None
+    assert " unknown>" in repr(process)
+    me, parent = cmultiprocessing.current_process(), cmultiprocessing.parent_process()
+    for name in ("start", "join", "terminate", "kill", "interrupt"):
+        with pytest.raises(AssertionError):
+            getattr(me, name)()
+    assert parent is not None
+    for name in ("start", "terminate", "kill", "interrupt"):
+        with pytest.raises(AssertionError):
+            getattr(parent, name)()
+
+
+def test_only_the_parent_may_use_a_process(mp: ModuleType) -> None:
+    """What a forked child inherits is its parent's; nothing of it works there, and nothing is harmed by trying."""
+    ctx = mp.get_context("fork")
+    sleeper = started(ctx.Process(target=sleep_long))
+    asker = started(ctx.Process(target=use_anothers, args=(sleeper,)))
+    asker.join()
+    assert asker.exitcode == 0
+    assert sleeper.is_alive()
+    sleeper.kill()
+    sleeper.join()
+    assert sleeper.exitcode == -signal.SIGKILL
+    for name in ("start", "join", "terminate", "kill", "interrupt"):
+        with pytest.raises(AssertionError):
+            getattr(mp.current_process(), name)()
+
+
 def test_base_process_has_no_start_method(mp: ModuleType) -> None:
     from cmultiprocessing.process import BaseProcess
 
@@ -222,6 +256,86 @@ def test_start_drops_the_target_and_the_object_can_be_collected(ctx: Any) -> Non
     del process
     gc.collect()
     assert gone() is None
+
+
+# --- stdin, umask --------------------------------------------------------------------------------
+
+READER = """
+import os, sys
+import cmultiprocessing as mp
+
+def read(connection, *arguments):
+    connection.send((sys.stdin.read(), sys.stdin.fileno() > 2, os.read(sys.stdin.fileno(), 9)))
+
+def read_below(connection, number):
+    sys.stdin.close()
+    child = mp.Process(target=read, args=(connection,))
+    child.start()
+    child.join()
+
+def read_with_a_number(connection, number):
+    connection.send(open(number).readline())
+
+if __name__ == "__main__":
+    receiver, sender = mp.get_context(sys.argv[1]).Pipe(duplex=False)
+    for target in (read, read_below, read_with_a_number):
+        child = mp.get_context(sys.argv[1]).Process(target=target, args=(sender, sys.stdin.fileno()))
+        child.start()
+        print(receiver.recv())
+        child.join()
+"""
+
+
+def test_stdin_of_children(start_method: str, tmp_path: Path) -> None:
+    """It is empty; one that closed its own gives its child another. Descriptor 0 is there for those who ask."""
+    (tmp_path / "prog.py").write_text(READER)
+    command = [sys.executable, str(tmp_path / "prog.py"), start_method]
+    done = subprocess.run(command, input="one line", capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "('', True, b'')\n" * 2 + "one line\n"
+
+
+def test_close_stdin_of_util(mp: ModuleType) -> None:
+    code = "import sys; from cmultiprocessing import util; util._close_stdin(); print(repr(sys.stdin.read()))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input="x", capture_output=True, text=True, timeout=50, check=False)
+    assert (done.stdout, done.stderr) == ("''\n", "")
+
+
+def send_umask(connection: Any) -> None:
+    mask = os.umask(0)
+    connection.send(mask)
+
+
+def test_umask(ctx: Any) -> None:
+    """The one of the moment of start(), also below a fork server that is older."""
+    receiver, sender = ctx.Pipe(duplex=False)
+    with receiver, sender:
+        for mask in (0o22, 0o27, 0o777, 0):
+            before = os.umask(mask)
+            try:
+                process = started(ctx.Process(target=send_umask, args=(sender,)))
+            finally:
+                os.umask(before)
+            assert receiver.recv() == mask
+            process.join()
+
+
+def test_umask_can_be_asked_whatever_the_process_is_called(mp: ModuleType) -> None:
+    from cmultiprocessing import spawn
+
+    name = Path("/proc/self/comm")
+    before = name.read_bytes().rstrip(b"\n")
+    try:
+        for odd in (b"a\nUmask:\t7", b"\xff\\\x01\t\n Umask: "):
+            name.write_bytes(odd)
+            mask = os.umask(0o31)
+            try:
+                assert spawn.get_umask() == 0o31
+            finally:
+                os.umask(mask)
+    finally:
+        name.write_bytes(before)
 
 
 # --- waiting and signals -------------------------------------------------------------------------

@@ -162,6 +162,20 @@ def test_close_all_fds_except(mp: ModuleType, util: Any) -> None:
     os.close(read_end)
 
 
+def test_a_replaced_spawnv_passfds_is_used(mp: ModuleType, util: Any, monkeypatch: Any, capfd: Any) -> None:
+    original, calls = util.spawnv_passfds, []
+
+    def own(path: bytes, args: list[str | bytes], passfds: Any) -> int:
+        calls.append(path)
+        return int(original(path, args, passfds))
+
+    monkeypatch.setattr(util, "spawnv_passfds", own)
+    process = mp.get_context("spawn").Process(target=print, args=("run",))
+    process.start()
+    process.join()
+    assert (len(calls), capfd.readouterr().out) == (1, "run\n")
+
+
 def test_temp_dir(mp: ModuleType, util: Any) -> None:
     path = util.get_temp_dir()
     assert util.get_temp_dir() == path

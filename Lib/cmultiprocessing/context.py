@@ -402,6 +402,11 @@ _concrete_contexts: dict[str, BaseContext] = {
 _default_context = DefaultContext(_concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"])
 
 
+def _force_start_method(method: str) -> None:
+    """Have the package use a start method, whatever was chosen before. Other libraries call it."""
+    _default_context._actual_context = _concrete_contexts[method]
+
+
 def _lend_descriptor(fd: int) -> Any:
     """What reduction.DupFd gives when no process is being started."""
     from .resource_sharer import DupFd
@@ -419,9 +424,11 @@ def _reducer() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """`context.reduction`, imported when asked for."""
+    """`context.reduction`, imported when asked for; `_tls` by which other libraries know the thread's start."""
     if name == "reduction":
         return _reducer()
+    if name == "_tls":
+        return _spawning._tls
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

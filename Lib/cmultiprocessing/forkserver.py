@@ -354,6 +354,7 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
     with open(data_fd, "rb") as file:
         data = reduction.load(file)
     key = data.pop("key")
+    process._close_stdin()
     _preload(data.pop("preload"), data)
     gc.collect()
     gc.freeze()  # children share these pages: do not have their collector write to them

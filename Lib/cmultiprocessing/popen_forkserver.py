@@ -40,7 +40,9 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
         data = spawn.get_preparation_data(process_obj.name)
-        data["environ"] = spawn.get_environment()  # the server has that of the day it was started
+        # The server has those of the day it was started.
+        data["environ"] = spawn.get_environment()
+        data["umask"] = spawn.get_umask()
         _cmultiprocessing.family_start()
         lent: list[int] = []
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from . import _cmultiprocessing, _leash, _spawning, popen_fork, process, reduction, resource_tracker, spawn
-from ._interpreter import spawnv_passfds
+from . import _cmultiprocessing, _leash, popen_fork, process, reduction, resource_tracker, spawn, util
+from ._spawning import set_spawning_popen
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def write_start_data(popen: Any, process_obj: process.BaseProcess, data: dict[st
         Exception: whatever pickling raises, with a note of what was pickled for what.
     """
     fd = os.memfd_create("start data")
-    _spawning.set_spawning_popen(popen)
+    set_spawning_popen(popen)
     try:
         _cmultiprocessing.pin_target(ticket)
         with open(fd, "wb", closefd=False) as file:
@@ -57,7 +57,7 @@ def write_start_data(popen: Any, process_obj: process.BaseProcess, data: dict[st
             )
         raise
     finally:
-        _spawning.set_spawning_popen(None)
+        set_spawning_popen(None)
         _cmultiprocessing.pin_target(None)
     return fd
 
@@ -99,7 +99,8 @@ class Popen(popen_fork.Popen):
                 leash_fd=leash_end,
                 leashed=int(process_obj._needs_leash()),
             )
-            self.pid = spawnv_passfds(command[0], command, {*self._fds, *lent})
+            self.pid = util.spawnv_passfds(  # by this name: programs replace it
+                command[0], command, {*self._fds, *lent})
             self._watch_child()
         except BaseException:
             _leash.drop(self._leash_end)

@@ -79,9 +79,13 @@ def parent_process() -> BaseProcess | None:
 
 
 def __getattr__(name: str) -> Any:
-    """`_parent_process`, by which other libraries know it."""
+    """Names by which other libraries know things."""
     if name == "_parent_process":
         return parent_process()
+    if name == "_exitcode_to_name":
+        import signal
+
+        return {-number.value: f"-{number.name}" for number in signal.Signals}
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -183,6 +187,8 @@ class BaseProcess:
             raise AssertionError("cannot start a process twice")
         if self._parent_pid != os.getpid():
             raise AssertionError("can only start a process object created by current process")
+        if _parent is not None and _no_input.closed:
+            _renew_no_input()
         if strict_daemons and _current_process._config.get("daemon"):
             raise AssertionError("daemonic processes are not allowed to have children")
         if _children:
@@ -241,6 +247,8 @@ class BaseProcess:
             ValueError: it still runs.
         """
         if self._popen is not None:
+            if self._parent_pid != os.getpid():
+                raise AssertionError(f"can only close a child process: {self._name!r} was started by another process")
             if self._popen.poll() is None:
                 raise ValueError(f"cannot close {self._name!r} while it runs: first join() it, or terminate() it")
             _children.discard(self)
@@ -403,6 +411,7 @@ def _become(process_obj: BaseProcess, parent_sentinel: int | None) -> None:
     if process_obj._start_method is not None:
         _default_context.forced = process_obj._start_method
     _process_counter = count(1)
+    # Descriptor 0 stays: programs give a child their input with sys.stdin = open(0).
     if sys.stdin is not None:
         sys.stdin = _no_input
     _current_process = process_obj
@@ -475,9 +484,22 @@ class _NoInput(io.RawIOBase):
         return self._fd
 
 
+def _renew_no_input() -> None:
+    """Make an empty stdin for children: this process is one, and has closed its own."""
+    global _no_input
+    _no_input = io.TextIOWrapper(io.BufferedReader(_NoInput()), encoding="utf-8")
+
+
 # An empty stdin for children: they must not take input that is meant for their parent. Made once, in the parent: a
 # forked child has only to take it.
-_no_input = io.TextIOWrapper(io.BufferedReader(_NoInput()), encoding="utf-8")
+_no_input: io.TextIOWrapper
+_renew_no_input()
+
+
+def _close_stdin() -> None:
+    """Make sys.stdin empty, as it is in children. Other libraries call it in processes of their own."""
+    if sys.stdin is not None:
+        sys.stdin = _no_input
 
 
 def _leave_family() -> None:

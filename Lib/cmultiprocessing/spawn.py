@@ -28,6 +28,15 @@ old_main_modules: list[types.ModuleType] = []
 _MAIN = "__mp_main__"
 
 
+def __getattr__(name: str) -> Any:
+    """Names by which other libraries know things."""
+    if name == "_python_exe":
+        return get_executable()
+    if name in ("get_start_method", "set_start_method"):
+        return getattr(sys.modules[__package__ or ""], name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def is_forking(argv: list[str]) -> bool:
     """Whether this command line is that of a spawned child of a frozen program."""
     return len(argv) >= 2 and argv[1] == "--multiprocessing-fork"
@@ -105,6 +114,7 @@ def _main(fd: int, parent_sentinel: int) -> NoReturn:
     """
     code = 1
     try:
+        process._close_stdin()
         process_obj = _load(fd)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     except BaseException:
@@ -224,6 +234,8 @@ def prepare(data: dict[str, Any]) -> None:
         data["prepare_logging"](data)
     if "environ" in data:
         _prepare_environment(data["environ"])
+    if "umask" in data:
+        os.umask(data["umask"])
     if "sys_path" in data:
         sys.path = data["sys_path"]
     if "sys_argv" in data:
@@ -249,6 +261,17 @@ def get_environment() -> dict[bytes, bytes]:
     if data is None:  # a program put another mapping in its place
         return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
     return dict(data)
+
+
+def get_umask() -> int:
+    """The file mode creation mask: umask() itself cannot ask without changing it, also for other threads."""
+    fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # The second line, after a name that cannot be longer than 15 bytes, each of them written as up to 4.
+        head = os.read(fd, 256)
+    finally:
+        os.close(fd)
+    return int(head.partition(b"\nUmask:")[2].split(None, 1)[0], 8)
 
 
 def _prepare_environment(environ: dict[bytes, bytes]) -> None:

@@ -14,6 +14,12 @@ from _thread import _local
 from _thread import allocate_lock as _allocate_lock
 
 from . import process
+
+# Known to other libraries by these names in this module.
+from ._interpreter import args_from_interpreter_flags as _args_from_interpreter_flags  # noqa: F401
+from ._interpreter import spawnv_passfds as spawnv_passfds
+from .process import _close_stdin as _close_stdin
+from .process import _flush_std_streams as _flush_std_streams
 from .process import active_children, current_process
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
@@ -389,6 +395,11 @@ def _remove_temp_dir(path: str) -> None:
 abstract_sockets_supported = False
 
 
+def _platform_supports_abstract_sockets() -> bool:
+    """No, see above."""
+    return abstract_sockets_supported
+
+
 def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
     """Whether a Unix socket address is one without a file."""
     if not address:
@@ -404,13 +415,15 @@ def close_fds(*fds: int) -> None:
         os.close(fd)
 
 
+try:
+    MAXFD = os.sysconf("SC_OPEN_MAX")
+except (ValueError, OSError):
+    MAXFD = 256
+
+
 def close_all_fds_except(fds: Iterable[int]) -> None:
     """Close all descriptors of this process but these."""
-    try:
-        limit = os.sysconf("SC_OPEN_MAX")
-    except (ValueError, OSError):
-        limit = 256
-    bounds = [-1, *sorted(fds), limit]
+    bounds = [-1, *sorted(fds), MAXFD]
     for low, high in itertools.pairwise(bounds):
         os.closerange(low + 1, high)
 
