@@ -2,6 +2,7 @@
 """What this thread is starting right now, and how a descriptor is lent to a process that is not being started."""
 from __future__ import annotations
 
+import sys
 from _thread import _local  # threading.local without importing threading
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["get_spawning_popen", "set_spawning_popen", "assert_spawning"]
+__all__ = ["get_spawning_popen", "set_spawning_popen", "assert_spawning", "standard_module"]
 
 _tls = _local()
 
@@ -29,6 +30,22 @@ def set_spawning_popen(popen: Any) -> None:
         popen: the Popen that is being launched, None when it is done.
     """
     _tls.spawning_popen = popen
+    context = standard_module("context")
+    if context is not None:
+        context.set_spawning_popen(popen)
+
+
+def standard_module(name: str) -> Any:
+    """The standard library's `multiprocessing.<name>` where the program has loaded it, None else.
+
+    Not every program gives both names to this package: concurrent.futures, for one, has a queue whose class is the
+    standard library's, and hands it to the processes of whatever context it was given.
+
+    Args:
+        name: of a submodule.
+    """
+    module = sys.modules.get(f"multiprocessing.{name}")
+    return None if module is sys.modules.get(f"{__package__}.{name}") else module
 
 
 def assert_spawning(obj: object) -> None:

@@ -43,7 +43,7 @@ class ForkingPickler(pickle.Pickler):
         super().__init__(*args)
         _register_sockets()
         # One plain dict: the C pickler asks it about every object that is not a built-in one.
-        self.dispatch_table = {**copyreg.dispatch_table, **self._extra_reducers}
+        self.dispatch_table = {**copyreg.dispatch_table, **_standard_reducers(), **self._extra_reducers}
 
     @classmethod
     def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
@@ -77,6 +77,13 @@ class ForkingPickler(pickle.Pickler):
             buffers: protocol 5 buffers, in order.
         """
         return Unpickler(io.BytesIO(data), buffers=buffers).load()
+
+
+def _standard_reducers() -> dict[type, Callable[[Any], Any]]:
+    """What the standard library's pickler knows, where a program uses it beside ours: its connections, for one."""
+    module = _spawning.standard_module("reduction")
+    reducers: dict[type, Callable[[Any], Any]] = {} if module is None else module.ForkingPickler._extra_reducers
+    return reducers
 
 
 register = ForkingPickler.register

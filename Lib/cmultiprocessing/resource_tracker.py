@@ -156,7 +156,8 @@ class ResourceTracker:
         reader, writer = os.pipe()
         try:
             statement = f"from {__name__} import main; main({reader})"
-            args: list[str | bytes] = [executable, *_interpreter.args_from_interpreter_flags(), "-c", _interpreter.program(statement)]
+            args: list[str | bytes] = [executable, *_interpreter.args_from_interpreter_flags(), "-c"]
+            args.append(_interpreter.program(statement))
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
             try:
                 self._pid = _interpreter.spawnv_passfds(executable, args, [reader])
