@@ -110,13 +110,24 @@ void mp_object_touch_retired(uint64_t offset, uint32_t generation)
     while (!mp_cas64(&chunk->life, &life, later));
 }
 
-void mp_object_unpin(const mp_object_ticket *ticket)
+/* Make the pin of this ticket our reference. In its place, so that a collector that is just marking
+ * meets the one or the other; a reference elsewhere may be behind him, and the pin before him. */
+static bool keep_pin(const mp_object_ticket *ticket)
 {
     uint64_t state;
-    if (ticket->family != mp_family_shm()->id[0] || !pin_stands(ticket, &state))
+    return pin_stands(ticket, &state) &&
+           mp_cas64(&mp_chunk_at(ticket->pin)->state, &state,
+                    MP_STATE(mp_self(), ticket->pin_generation, MP_TYPE_REFERENCE));
+}
+
+void mp_object_unpin(const mp_object_ticket *ticket)
+{
+    // First it becomes ours: a receiver that is faster drops both the pin and the object, and what lies
+    // there then is not to be touched. Who dies here leaves a reference, which is swept.
+    if (ticket->family != mp_family_shm()->id[0] || !keep_pin(ticket))
         return;
     mp_object_touch_retired(ticket->offset, ticket->generation);
-    (void)mp_chunk_release_if(ticket->pin, state);
+    mp_chunk_release(ticket->pin);
 }
 
 void mp_object_begin_mark(uint64_t offset)
@@ -133,16 +144,6 @@ static bool is_object(uint64_t offset, uint32_t type, uint32_t generation, uint6
 {
     *state = mp_load_acquire64(&mp_chunk_at(offset)->state);
     return mp_state_type(*state) == type && mp_state_generation(*state) == generation;
-}
-
-/* Make the pin of this ticket our reference. In its place, so that a collector that is just marking
- * meets the one or the other; a reference elsewhere may be behind him, and the pin before him. */
-static bool keep_pin(const mp_object_ticket *ticket)
-{
-    uint64_t state;
-    return pin_stands(ticket, &state) &&
-           mp_cas64(&mp_chunk_at(ticket->pin)->state, &state,
-                    MP_STATE(mp_self(), ticket->pin_generation, MP_TYPE_REFERENCE));
 }
 
 /* Our reference stands. Is the object still there, for good? A retired one may be half collected by
