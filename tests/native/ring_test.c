@@ -174,6 +174,80 @@ static void damage_is_noticed(void)
     CHECK(mp_ring_put(&ring, &item, 1, &done) == MP_DAMAGED);
 }
 
+/* What the control block says about its chunks is any number. */
+static void damaged_places_are_noticed(void)
+{
+    static const uint64_t places[] = {1, MP_UNIT, UINT64_MAX / 2, UINT64_MAX - 15, UINT64_MAX};
+    uint64_t bytes[MP_UNIT / sizeof(uint64_t)];
+    mp_ring_batch batch = {.bytes = bytes, .capacity = sizeof bytes};
+    mp_ring_item item = {.tag = TAG};
+    mp_ring_handle ring;
+    size_t done;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        make(&ring, 0, false); // nothing was put yet
+        ring.shm->tail_chunk = places[i];
+        CHECK(mp_ring_put_slow(&ring, &item, 1, &done) == MP_DAMAGED);
+        make(&ring, 0, false);
+        put_number(&ring, 1);
+        ring.shm->tail_chunk = places[i];
+        CHECK(mp_ring_put_slow(&ring, &item, 1, &done) == MP_DAMAGED);
+        CHECK(take_number(&ring) == 1);
+        make(&ring, 0, false);
+        put_number(&ring, 1);
+        put_number(&ring, 2);
+        CHECK(take_number(&ring) == 1);
+        ring.shm->head_chunk = places[i];
+        CHECK(mp_ring_take_slow(&ring, 1, &batch) == MP_DAMAGED);
+        make(&ring, 0, false);
+        put_number(&ring, 1);
+        ring.shm->first = places[i];
+        CHECK(mp_ring_take_slow(&ring, 1, &batch) == MP_DAMAGED);
+    }
+}
+
+/* A chunk of a dead owner, and ends that are nowhere: the collector keeps the chunk. */
+static void damaged_ends_are_no_garbage(void)
+{
+    mp_ring_handle ring;
+    make(&ring, 0, false);
+    put_number(&ring, 1);
+    uint64_t chunk = ring.shm->tail_chunk;
+    mp_chunk_set_owner(chunk, 0x7fff0001U); // nobody's
+    ring.shm->first = UINT64_MAX / 2;
+    CHECK(mp_reclaim_now() == MP_OK);
+    CHECK(mp_chunk_valid(chunk, MP_TYPE_RING_CHUNK));
+    ring.shm->first = chunk;
+    CHECK(take_number(&ring) == 1);
+}
+
+/* A walk through the ledger ends, whatever its chunks say. */
+static void a_damaged_ledger_ends(void)
+{
+    mp_ring_handle ring;
+    make(&ring, 0, true);
+    struct mp_ledger_entry_shm *entries = (void *)(ring.shm + 1);
+    for (uint32_t i = 0; i < ring.ledger_entries; i++)
+        entries[i].word = (uint64_t)mp_self() << 32 | 1;
+    uint64_t all = ring.ledger_entries;
+    CHECK(mp_ledger_grow(&ring) == MP_OK && mp_ledger_grow(&ring) == MP_OK);
+    CHECK(mp_ledger_unfinished(&ring) == all);
+    struct mp_ring_chunk_shm *newest = mp_chunk_payload(ring.shm->ledger);
+    uint64_t older = newest->next;
+    CHECK(mp_ledger_has_chunk(ring.shm, older));
+    newest->next = ring.shm->ledger; // itself
+    CHECK(!mp_ledger_has_chunk(ring.shm, older));
+    CHECK(mp_ledger_unfinished(&ring) == all);
+    newest->next = UINT64_MAX - 7;
+    CHECK(mp_ledger_unfinished(&ring) == all);
+    newest->next = older;
+    ring.shm->ledger_entries = UINT32_MAX; // it was checked when the queue was attached
+    CHECK(mp_ledger_unfinished(&ring) == all);
+    mp_object_ticket ticket;
+    mp_ring_handle other;
+    CHECK(mp_object_pin(&ring.object, MP_NOBODY, &ticket) == MP_OK);
+    CHECK(mp_ring_attach(&other, &ticket) == MP_DAMAGED);
+}
+
 /* ---- threads ---- */
 
 struct traffic {
@@ -402,6 +476,9 @@ int main(int argc, char **argv)
         TEST(every_length_crosses_every_border),
         TEST(limits_and_closing),
         TEST(damage_is_noticed),
+        TEST(damaged_places_are_noticed),
+        TEST(damaged_ends_are_no_garbage),
+        TEST(a_damaged_ledger_ends),
         TEST(the_commit_decides),
         TEST(a_tail_left_behind_is_found),
         TEST(threads_share_a_queue),

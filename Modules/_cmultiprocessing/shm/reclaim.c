@@ -84,7 +84,7 @@ static void sweep_reference(uint64_t offset, uint64_t state)
 {
     const struct mp_reference_shm *reference = mp_chunk_payload(offset);
     uint64_t object = mp_load_acquire64(&reference->object);
-    if (mp_reachable(object, MP_CHUNK_HEADER))
+    if (mp_reachable(object, MP_CHUNK_HEADER) && object % sizeof(uint64_t) == 0)
         mp_object_touch_retired(object, reference->generation);
     (void)mp_chunk_release_if(offset, state);
 }

@@ -30,12 +30,16 @@ static uint32_t entry_count(uint64_t word)
 /* Visit the entries until `visit` says true; then return true. */
 typedef bool (*entry_visit)(uint64_t *word, void *context);
 
+/* Entries are claimed in order, and one that was ever claimed is never 0 again: nobody has any behind
+ * the first that is 0. So a walk costs what there are processes, not what there is room for. */
 static bool visit_entries(struct mp_ledger_entry_shm *entries, uint64_t count, entry_visit visit,
                           void *context)
 {
     for (uint64_t i = 0; i < count; i++) {
         if (visit(&entries[i].word, context))
             return true;
+        if (mp_load_acquire64(&entries[i].word) == 0)
+            return false;
     }
     return false;
 }
@@ -48,35 +52,46 @@ static uint64_t chunk_entries(uint64_t chunk, struct mp_ledger_entry_shm **entri
     return capacity / sizeof(struct mp_ledger_entry_shm);
 }
 
-static bool is_ledger_chunk(const struct mp_ring_shm *shm, uint64_t chunk)
+/* Is there a chunk of this ledger, and one whose index is below `above`? Each names one of a lower
+ * index, so that a walk through damaged memory ends, too. */
+static bool is_ledger_chunk(const struct mp_ring_shm *shm, uint64_t chunk, uint64_t above)
 {
-    return chunk != 0 && mp_chunk_valid(chunk, MP_TYPE_RING_CHUNK) &&
-           mp_ring_chunk_at(chunk)->role == MP_ROLE_LEDGER &&
-           mp_ring_chunk_at(chunk)->ring_generation == shm->generation;
+    if (chunk == 0 || !mp_chunk_valid(chunk, MP_TYPE_RING_CHUNK) ||
+        mp_chunk_capacity(chunk) < sizeof(struct mp_ring_chunk_shm))
+        return false;
+    const struct mp_ring_chunk_shm *header = mp_ring_chunk_at(chunk);
+    return header->role == MP_ROLE_LEDGER && header->ring_generation == shm->generation &&
+           header->index < above;
 }
 
-static bool visit_ledger(struct mp_ring_shm *shm, entry_visit visit, void *context)
+/* The chunk behind `chunk` (0: the first one), or 0. */
+static uint64_t next_ledger_chunk(const struct mp_ring_shm *shm, uint64_t chunk)
 {
-    struct mp_ledger_entry_shm *entries = (struct mp_ledger_entry_shm *)(void *)(shm + 1);
-    if (visit_entries(entries, shm->ledger_entries, visit, context))
+    uint64_t next = chunk == 0 ? mp_load_acquire64(&shm->ledger) // SYNC: ledger chunk
+                               : mp_ring_chunk_at(chunk)->next;
+    uint64_t above = chunk == 0 ? UINT64_MAX : mp_ring_chunk_at(chunk)->index;
+    return is_ledger_chunk(shm, next, above) ? next : 0;
+}
+
+static bool visit_ledger(const mp_ring_handle *ring, entry_visit visit, void *context)
+{
+    const struct mp_ring_shm *shm = ring->shm;
+    struct mp_ledger_entry_shm *entries = (struct mp_ledger_entry_shm *)(void *)(ring->shm + 1);
+    if (visit_entries(entries, ring->ledger_entries, visit, context))
         return true;
-    uint64_t chunk = mp_load_acquire64(&shm->ledger); // SYNC: ledger chunk
-    while (is_ledger_chunk(shm, chunk)) {
+    for (uint64_t chunk = 0; (chunk = next_ledger_chunk(shm, chunk)) != 0;) {
         uint64_t count = chunk_entries(chunk, &entries);
         if (visit_entries(entries, count, visit, context))
             return true;
-        chunk = mp_ring_chunk_at(chunk)->next;
     }
     return false;
 }
 
 bool mp_ledger_has_chunk(const struct mp_ring_shm *shm, uint64_t chunk)
 {
-    uint64_t at = mp_load_acquire64(&shm->ledger);
-    while (is_ledger_chunk(shm, at)) {
+    for (uint64_t at = 0; (at = next_ledger_chunk(shm, at)) != 0;) {
         if (at == chunk)
             return true;
-        at = mp_ring_chunk_at(at)->next;
     }
     return false;
 }
@@ -119,7 +134,7 @@ mp_status mp_ledger_prepare(mp_ring_handle *ring)
     if (mp_likely(own_entry(ring) != NULL))
         return MP_OK;
     uint64_t *word = NULL;
-    if (!visit_ledger(ring->shm, claim_fresh, &word) && !visit_ledger(ring->shm, claim, &word))
+    if (!visit_ledger(ring, claim_fresh, &word) && !visit_ledger(ring, claim, &word))
         return MP_INTERRUPTED;
     mp_store_relaxed64(&ring->ledger_entry, mp_offset_of(word));
     return MP_OK;
@@ -139,9 +154,11 @@ mp_status mp_ledger_grow(mp_ring_handle *ring)
         entries[i].word = 0;
     header->role = MP_ROLE_LEDGER;
     uint64_t first = mp_load_acquire64(&shm->ledger);
-    do
+    do {
         header->next = first;
-    while (!mp_cas64(&shm->ledger, &first, chunk)); // SYNC: ledger chunk
+        header->index =
+            is_ledger_chunk(shm, first, UINT64_MAX) ? mp_ring_chunk_at(first)->index + 1 : 1;
+    } while (!mp_cas64(&shm->ledger, &first, chunk)); // SYNC: ledger chunk
     return mp_ledger_prepare(ring);
 }
 
@@ -203,8 +220,21 @@ static bool finish_one(mp_ring_handle *ring)
     uint64_t *word = own_entry(ring);
     if (word != NULL && decrement(word))
         return true;
-    return visit_ledger(ring->shm, decrement_own, NULL) ||
-           visit_ledger(ring->shm, decrement_living, NULL) || count_early(ring);
+    return visit_ledger(ring, decrement_own, NULL) || visit_ledger(ring, decrement_living, NULL) ||
+           count_early(ring);
+}
+
+/* Was there a moment since the last task_done() with something unfinished, by the shortest look? Then
+ * it is for the task_done() that finishes that to announce it. Without this every task_done() in front
+ * of a join() would read the whole ledger. */
+static bool plainly_unfinished(const mp_ring_handle *ring)
+{
+    const struct mp_ring_shm *shm = ring->shm;
+    if (mp_load_acquire32(&shm->early) != 0)
+        return false;
+    const uint64_t *word = own_entry(ring);
+    // Counts that differ: there is an item, or one was put between the two loads.
+    return (word != NULL && entry_count(mp_load_acquire64(word)) != 0) || !mp_ring_empty(ring);
 }
 
 mp_status mp_ledger_done(mp_ring_handle *ring)
@@ -213,7 +243,7 @@ mp_status mp_ledger_done(mp_ring_handle *ring)
         return MP_MISUSE;
     // The count is down before the look at joiners, theirs is up before their look at the counts. A
     // death in between costs them a slice.
-    if (mp_unlikely(mp_load_acquire32(&ring->shm->joiners) & JOINER))
+    if (mp_unlikely(mp_load_acquire32(&ring->shm->joiners) & JOINER) && !plainly_unfinished(ring))
         mp_ledger_announce(ring);
     return MP_OK;
 }
@@ -235,7 +265,7 @@ uint64_t mp_ledger_unfinished(const mp_ring_handle *ring)
         uint64_t head = mp_load_acquire64(&shm->head) & ~MP_RING_WAITERS;
         uint64_t tail = mp_load_acquire64(&shm->tail) & ~MP_RING_WAITERS;
         uint64_t sum = mp_count_between(mp_word_count(head), mp_word_count(tail));
-        (void)visit_ledger(shm, sum_living, &sum);
+        (void)visit_ledger(ring, sum_living, &sum);
         uint64_t early = mp_load_acquire32(&shm->early);
         mp_fence();
         bool still = (mp_load_acquire64(&shm->head) & ~MP_RING_WAITERS) == head &&

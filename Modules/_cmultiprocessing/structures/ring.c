@@ -175,7 +175,8 @@ static mp_status put_locked(mp_ring_handle *ring, const mp_ring_item *items, siz
     uint64_t position = mp_word_position(tail);
     uint64_t end = shm->tail_end;
     uint64_t chunk = shm->tail_chunk;
-    if (position != 0 && (position < chunk || position > end || end > mp_family.mapped))
+    // Both are 0 before the first chunk.
+    if (position != 0 ? !mp_ring_cursor_fits(chunk, position, end) : chunk != 0)
         return MP_DAMAGED;
     if (position == 0 || mp_record_room(item_length(&items[0])) > end - position) {
         chunk = next_chunk_locked(ring, fresh);
@@ -306,14 +307,16 @@ struct cursor {
     uint64_t left; // the chunk that this take leaves, or 0
 };
 
-/* Follow a JUMP, or enter the first chunk. */
+/* Follow a JUMP, or enter the first chunk. What is left will be released: it must be ours, too. */
 static mp_status jump(const mp_ring_handle *ring, struct cursor *cursor)
 {
-    uint64_t next = cursor->position == 0 ? mp_load_acquire64(&ring->shm->first)
-                                          : mp_ring_chunk_at(cursor->chunk)->next;
-    if (!mp_ring_chunk_belongs(ring->object.offset, next))
+    uint64_t left = cursor->position == 0 ? 0 : cursor->chunk;
+    if (left != 0 && !mp_ring_chunk_belongs(ring->object.offset, left))
         return MP_DAMAGED;
-    cursor->left = cursor->position == 0 ? 0 : cursor->chunk;
+    uint64_t next = left == 0 ? mp_load_acquire64(&ring->shm->first) : mp_ring_chunk_at(left)->next;
+    if (next == left || !mp_ring_chunk_belongs(ring->object.offset, next))
+        return MP_DAMAGED;
+    cursor->left = left;
     cursor->chunk = next;
     cursor->position = next + MP_RECORDS_AT;
     cursor->end = mp_ring_chunk_end(next);
@@ -329,8 +332,6 @@ static mp_status look(const mp_ring_handle *ring, struct cursor *cursor, uint32_
         if (status != MP_OK)
             return status;
     }
-    if (cursor->position < cursor->chunk || cursor->position > cursor->end)
-        return MP_DAMAGED;
     *header = *(const uint64_t *)mp_at(cursor->position);
     if (mp_record_kind(*header) == MP_RECORD_JUMP) {
         if (taken != 0)
@@ -412,7 +413,7 @@ static mp_status copy_locked(mp_ring_handle *ring, uint32_t most, mp_ring_batch 
     if (there == 0)
         return MP_WOULD_BLOCK;
     *cursor = (struct cursor){mp_word_position(head), shm->head_chunk, shm->head_end, 0};
-    if (cursor->position != 0 && cursor->end > mp_family.mapped)
+    if (cursor->position != 0 && !mp_ring_cursor_fits(cursor->chunk, cursor->position, cursor->end))
         return MP_DAMAGED;
     return copy_records(ring, there < most ? there : most, cursor, batch);
 }
@@ -769,6 +770,7 @@ void mp_ring_setup(mp_ring_handle *ring, const mp_handle *object, uint32_t limit
     struct mp_ring_shm *shm = ring->shm;
     uint64_t room = mp_ring_bytes(joinable) - sizeof(*shm);
     shm->ledger_entries = (uint32_t)(room / sizeof(struct mp_ledger_entry_shm));
+    ring->ledger_entries = shm->ledger_entries;
     shm->flags = joinable ? MP_RING_JOINABLE : 0;
     shm->generation = object->generation;
     // Last: without a limit it is no queue yet, and its maker is dead.
@@ -790,10 +792,13 @@ mp_status mp_ring_adopt(mp_ring_handle *ring, const mp_handle *object)
     bind(ring, object);
     const struct mp_ring_shm *shm = ring->shm;
     uint64_t capacity = mp_chunk_capacity(object->offset);
-    bool fits =
-        capacity >= sizeof(*shm) &&
-        shm->ledger_entries <= (capacity - sizeof(*shm)) / sizeof(struct mp_ledger_entry_shm);
+    if (capacity < sizeof(*shm))
+        return MP_DAMAGED;
     bool ready = shm->generation == object->generation && mp_load_acquire32(&shm->limit) != 0;
+    // Read once, checked, and never again: what others may write to later must not lead out of the block.
+    ring->ledger_entries = shm->ledger_entries;
+    bool fits =
+        ring->ledger_entries <= (capacity - sizeof(*shm)) / sizeof(struct mp_ledger_entry_shm);
     return fits && ready ? MP_OK : MP_DAMAGED;
 }
 

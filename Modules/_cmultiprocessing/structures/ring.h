@@ -30,7 +30,8 @@
 typedef struct mp_ring_handle {
     mp_handle object;
     struct mp_ring_shm *shm;
-    uint64_t ledger_entry; // offset of the entry that this process used last, or 0
+    uint32_t ledger_entries; // in the block; as checked when it was attached
+    uint64_t ledger_entry;   // offset of the entry that this process used last, or 0
     mp_spin_memory for_items, for_space;
 } mp_ring_handle;
 

@@ -82,23 +82,27 @@ static struct mp_ring_shm *ring_of(uint64_t ring, uint32_t generation)
 
 /* Do head and tail enclose this chunk of a dead owner, or is it at hand as the spare one? With both
  * mutexes, so that the two ends are where their hints say. */
-static bool enclosed_locked(struct mp_ring_shm *shm, uint64_t chunk)
+static bool enclosed_locked(const mp_ring_handle *ring, uint64_t chunk)
 {
+    const struct mp_ring_shm *shm = ring->shm;
     uint64_t index = mp_ring_chunk_at(chunk)->index;
     uint64_t head = shm->head_chunk != 0 ? shm->head_chunk : shm->first;
+    uint64_t tail = shm->tail_chunk;
     if (mp_load_acquire64(&shm->spare) == chunk)
         return true;
-    if (shm->tail_chunk == 0 || index == 0)
+    if (tail == 0 || index == 0)
         return false; // the one tried first by a put that never was
-    return mp_ring_chunk_at(head)->index <= index &&
-           index <= mp_ring_chunk_at(shm->tail_chunk)->index;
+    if (!mp_ring_chunk_belongs(ring->object.offset, head) ||
+        !mp_ring_chunk_belongs(ring->object.offset, tail))
+        return true; // damaged: nothing of it is given away
+    return mp_ring_chunk_at(head)->index <= index && index <= mp_ring_chunk_at(tail)->index;
 }
 
 static bool records_linked(mp_ring_handle *ring, uint64_t chunk)
 {
     if (mp_ring_enter_both(ring) != MP_OK)
         return true; // busy or damaged: not now
-    bool linked = enclosed_locked(ring->shm, chunk);
+    bool linked = enclosed_locked(ring, chunk);
     mp_ring_leave_both(ring);
     return linked;
 }

@@ -17,6 +17,14 @@ static inline uint64_t mp_ring_chunk_end(uint64_t chunk)
     return chunk + mp_ring_chunk_at(chunk)->size - MP_RECORDS_TAIL;
 }
 
+/* May records be read and written at `position` of a chunk that a mutex's holder finds in the control
+ * block, with `end` as its end? No more than that nobody leaves the mapping: it is asked for every item. */
+static inline bool mp_ring_cursor_fits(uint64_t chunk, uint64_t position, uint64_t end)
+{
+    return chunk >= mp_family_shm()->heap && chunk % MP_UNIT == 0 && chunk <= position &&
+           position <= end && end <= mp_family.mapped - MP_RECORDS_TAIL;
+}
+
 /* Is there a chunk of this ring at an offset read from shared memory, whole and within reach? */
 bool mp_ring_chunk_belongs(uint64_t ring, uint64_t chunk);
 
