@@ -225,6 +225,17 @@ static void semaphore_words(void)
     CHECK(mp_semaphore_value(semaphore) == 2);
 }
 
+/* However many tokens the memory says by now, nobody looks for them outside of the mapping. */
+static void damaged_tokens_end(void)
+{
+    struct mp_semaphore_shm *semaphore = make_semaphore(1, 1, 1);
+    CHECK(mp_semaphore_try(semaphore) == MP_OK && mp_semaphore_value(semaphore) == 0);
+    semaphore->tokens = UINT32_MAX;
+    CHECK(mp_semaphore_value(semaphore) < UINT32_MAX);
+    CHECK(mp_semaphore_release(semaphore) == MP_OK && semaphore->token[0] == 0);
+    CHECK(mp_semaphore_try(semaphore) == MP_OK && semaphore->token[0] == mp_self());
+}
+
 static void event_words(void)
 {
     struct mp_event_shm *event = make(MP_TYPE_EVENT, sizeof(struct mp_event_shm));
@@ -531,6 +542,7 @@ int main(int argc, char **argv)
         TEST(recursive_lock_words),
         TEST(lock_of_the_dead),
         TEST(semaphore_words),
+        TEST(damaged_tokens_end),
         TEST(event_words),
         TEST(barrier_words),
         TEST(cancelled_wake_ups_are_passed_on),

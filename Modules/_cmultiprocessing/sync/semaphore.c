@@ -20,6 +20,16 @@ bool mp_semaphore_valid(const struct mp_semaphore_shm *semaphore, uint64_t capac
            mp_semaphore_size(semaphore->tokens) <= capacity;
 }
 
+/* `tokens` was compared with the chunk when the semaphore was attached, but others can still write to
+ * it: whatever it says by now, a walk does not leave the mapping. */
+static uint32_t token_count(const struct mp_semaphore_shm *semaphore)
+{
+    uint64_t room = (mp_family.mapped - mp_offset_of(semaphore->token)) / sizeof(uint32_t);
+    uint64_t most = room < MP_SEMAPHORE_TOKENS_MAX ? room : MP_SEMAPHORE_TOKENS_MAX;
+    uint32_t tokens = mp_load_relaxed32(&semaphore->tokens);
+    return tokens < most ? tokens : (uint32_t)most;
+}
+
 /* ---- plain ---- */
 
 /* Take one if there is one. `keep`: MP_WAITERS when others may sleep besides the caller.
@@ -83,11 +93,12 @@ static bool change_token(uint32_t *token, uint32_t from, uint32_t to)
 static bool take_token(struct mp_semaphore_shm *semaphore)
 {
     mp_owner self = mp_self();
-    for (uint32_t i = 0; i < semaphore->tokens; i++) {
+    uint32_t count = token_count(semaphore);
+    for (uint32_t i = 0; i < count; i++) {
         if (change_token(&semaphore->token[i], 0, self))
             return true;
     }
-    for (uint32_t i = 0; i < semaphore->tokens; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         uint32_t holder = mp_load_relaxed32(&semaphore->token[i]);
         if (holder != 0 && holder != MP_NO_TOKEN && holder != self && mp_owner_dead(holder) &&
             change_token(&semaphore->token[i], holder, self))
@@ -100,17 +111,18 @@ static bool take_token(struct mp_semaphore_shm *semaphore)
 static bool free_token(struct mp_semaphore_shm *semaphore)
 {
     mp_owner self = mp_self();
-    for (uint32_t i = 0; i < semaphore->tokens; i++) {
+    uint32_t count = token_count(semaphore);
+    for (uint32_t i = 0; i < count; i++) {
         if (change_token(&semaphore->token[i], self, 0))
             return true;
     }
-    for (uint32_t i = 0; i < semaphore->tokens; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         uint32_t holder = mp_load_relaxed32(&semaphore->token[i]);
         if (holder != 0 && holder != MP_NO_TOKEN && !mp_owner_dead(holder) &&
             change_token(&semaphore->token[i], holder, 0))
             return true;
     }
-    for (uint32_t i = 0; i < semaphore->tokens; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         if (change_token(&semaphore->token[i], MP_NO_TOKEN, 0))
             return true;
     }
@@ -119,13 +131,14 @@ static bool free_token(struct mp_semaphore_shm *semaphore)
 
 static uint32_t free_tokens(const struct mp_semaphore_shm *semaphore)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < semaphore->tokens; i++) {
+    uint32_t count = token_count(semaphore);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < count; i++) {
         uint32_t holder = mp_load_acquire32(&semaphore->token[i]);
         if (holder == 0 || (holder != mp_self() && mp_owner_dead(holder)))
-            count++;
+            left++;
     }
-    return count;
+    return left;
 }
 
 /* After a token was freed: whoever read the word before looked at the tokens before. */
