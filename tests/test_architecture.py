@@ -45,14 +45,14 @@ LEVELS = {
     for level, names in enumerate(
         [
             "_cmultiprocessing",
-            "_alias _default_context _errors _interpreter _later _leash _spawning _threads",
+            "_alias _default_context _errors _interpreter _later _leash _peers _socket_files _spawning _threads",
+            "_authentication",
             "process reduction",
             "util",
-            "_authentication _listener",
-            "connection heap popen_fork resource_tracker",
-            "pool resource_sharer shared_memory sharedctypes spawn synchronize",
-            "forkserver managers popen_spawn_posix popen_spawn_win32 queues dummy dummy.connection",
-            "popen_forkserver",
+            "_sessions connection heap popen_fork resource_tracker",
+            "_listener pool shared_memory sharedctypes spawn synchronize",
+            "forkserver managers resource_sharer popen_spawn_posix popen_spawn_win32 queues dummy.connection",
+            "popen_forkserver dummy",
             "context",
             "__init__ __main__",
         ]

@@ -222,10 +222,3 @@ def test_wait_for_very_long(mp: ModuleType, timeout: float) -> None:
         sender.send(1)
         assert wait([receiver], timeout) == [receiver]
         assert receiver.poll(timeout)
-
-
-def test_what_is_to_come_says_so(mp: ModuleType) -> None:
-    from cmultiprocessing import connection
-
-    with pytest.raises(NotImplementedError, match=r"cmultiprocessing\.connection\.Listener is not implemented yet"):
-        connection.Listener()

@@ -344,17 +344,23 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
 # Listener, Client and the handshake: loaded when one of them is first asked for, because most programs only use Pipe().
 
 _LATER = {
-    "Client": "_listener",
-    "Listener": "_listener",
-    "SocketClient": "_listener",
-    "SocketListener": "_listener",
-    "XmlClient": "_listener",
-    "XmlListener": "_listener",
-    "address_type": "_listener",
-    "answer_challenge": "_listener",
-    "arbitrary_address": "_listener",
-    "deliver_challenge": "_listener",
-}
+    **dict.fromkeys(
+        [
+            "Client", "ConnectionWrapper", "HANDSHAKE_TIMEOUT", "Listener", "SocketClient", "SocketListener",
+            "XmlClient", "XmlListener", "_xml_dumps", "_xml_loads", "address_type", "arbitrary_address",
+            "default_family",
+        ],
+        "_listener",
+    ),
+    **dict.fromkeys(
+        [
+            "CHALLENGE", "FAILURE", "MESSAGE_LENGTH", "WELCOME", "_ALLOWED_DIGESTS", "_CHALLENGE", "_FAILURE",
+            "_LEGACY_LENGTHS", "_MAX_DIGEST_LEN", "_MD5ONLY_MESSAGE_LENGTH", "_MD5_DIGEST_LEN", "_WELCOME",
+            "_create_response", "_verify_challenge", "answer_challenge", "deliver_challenge",
+        ],
+        "_authentication",
+    ),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
