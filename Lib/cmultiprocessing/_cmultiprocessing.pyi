@@ -299,6 +299,112 @@ class Event:
     @classmethod
     def _attach(cls, ticket: bytes, /) -> Self: ...
 
+class _BufferWrapper:
+    """Zeroed memory that processes share, with the buffer interface: cmultiprocessing.heap.BufferWrapper.
+
+    Args:
+        size: bytes.
+
+    Raises:
+        ValueError: a negative size.
+        OverflowError: larger than an address can say.
+        MemoryLimitError: more than the machine or a control group has left.
+    """
+
+    _heap: object
+    @property
+    def size(self) -> int: ...
+    def __init__(self, size: int) -> None: ...
+    def create_memoryview(self) -> memoryview:
+        """A writable view of the bytes; the memory lives as long as the view does."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __reduce__(self) -> tuple[object, ...]: ...
+    @classmethod
+    def _attach(cls, ticket: bytes, size: int, /) -> Self: ...
+
+class _SynchronizedBase:
+    """A ctypes object and the lock that guards it: cmultiprocessing.sharedctypes.SynchronizedBase.
+
+    Args:
+        obj: a ctypes object, normally one in shared memory.
+        lock: anything with acquire() and release(); None makes an RLock.
+        ctx: the context that makes it.
+    """
+
+    _obj: Any
+    _lock: Any
+    acquire: Any
+    release: Any
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None: ...
+    def get_obj(self) -> Any:
+        """The ctypes object itself, to be used without the lock."""
+
+    def get_lock(self) -> Any:
+        """The lock that every access takes; hold it to read and write in one go."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *args: object) -> None: ...
+    def __reduce__(self) -> tuple[object, ...]: ...
+
+class _Synchronized(_SynchronizedBase):
+    """A number (or another simple ctypes object) and its lock."""
+
+    value: Any
+    def add(self, n: float, /) -> Any:
+        """Add to the value in one step, and return what it is then. TypeError where it is no number."""
+
+    def exchange(self, new: float, /) -> Any:
+        """Store a value, and return the one that was there, in one step. TypeError where it is no number."""
+
+    def compare_exchange(self, expected: float, new: float, /) -> bool:
+        """Store `new` if the value is `expected`, in one step; whether it was. TypeError where it is no number."""
+
+class _SynchronizedArray(_SynchronizedBase):
+    """A ctypes array and its lock; each access to an item or a slice takes it."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: int | slice, /) -> Any: ...
+    def __setitem__(self, key: int | slice, value: Any, /) -> None: ...
+
+class _SynchronizedString(_SynchronizedArray):
+    """An array of characters and its lock."""
+
+    value: bytes
+    raw: bytes
+
+def load_block_type() -> type[_BufferWrapper]:
+    """The type that cmultiprocessing.heap calls BufferWrapper."""
+
+def load_sharedctypes(
+    typecodes: dict[str, type],
+    entries: dict[type, tuple[int, Callable[..., Any]]],
+    describe: Callable[[Any], tuple[int, Callable[..., Any]]],
+    cell_code: Callable[[type], tuple[str, int]],
+    reduce: Callable[[_SynchronizedBase], tuple[object, ...]],
+    /,
+) -> tuple[
+    Callable[..., Any],
+    Callable[[Any], Any],
+    type[_SynchronizedBase],
+    type[_Synchronized],
+    type[_SynchronizedArray],
+    type[_SynchronizedString],
+]:
+    """Called once by cmultiprocessing.sharedctypes, which knows ctypes.
+
+    Args:
+        typecodes: type codes and their types.
+        entries: types and their (size, type.from_buffer).
+        describe: called with any other type; gives its entry, or raises TypeError.
+        cell_code: called with the type of an object or array; gives (type code, size) of a number that may be read
+            behind ctypes' back, or ('', 0).
+        reduce: __reduce__() of synchronized objects.
+
+    Returns:
+        (raw_value, new_value, SynchronizedBase, Synchronized, SynchronizedArray, SynchronizedString)
+    """
+
 class Barrier:
     """Lets a fixed number of threads, of any processes, wait for each other. Only the living count.
 

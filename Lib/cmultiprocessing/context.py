@@ -42,6 +42,18 @@ def _load_synchronize() -> Any:
     return synchronize
 
 
+_sharedctypes: Any = None
+
+
+def _load_sharedctypes() -> Any:
+    """The module `sharedctypes`, kept for the next call."""
+    global _sharedctypes
+    from . import sharedctypes
+
+    _sharedctypes = sharedctypes
+    return sharedctypes
+
+
 class BaseContext:
     """The API of the package, bound to a start method.
 
@@ -158,27 +170,21 @@ class BaseContext:
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object in shared memory, without a lock."""
-        from .sharedctypes import RawValue
-
-        return RawValue(typecode_or_type, *args)
+        return (_sharedctypes or _load_sharedctypes()).raw_value(typecode_or_type, *args)
 
     def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
         """A ctypes array in shared memory, without a lock."""
-        from .sharedctypes import RawArray
-
-        return RawArray(typecode_or_type, size_or_initializer)
+        return (_sharedctypes or _load_sharedctypes()).RawArray(typecode_or_type, size_or_initializer)
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A ctypes object in shared memory. lock: True makes an RLock, False none, else the lock to use."""
-        from .sharedctypes import Value
-
-        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+        module = _sharedctypes or _load_sharedctypes()
+        return module.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """A ctypes array in shared memory. lock: True makes an RLock, False none, else the lock to use."""
-        from .sharedctypes import Array
-
-        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+        module = _sharedctypes or _load_sharedctypes()
+        return module.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def freeze_support(self) -> None:
         """In a child of a frozen program: be that child. Else nothing."""

@@ -11,6 +11,8 @@
 
 static_assert(__atomic_always_lock_free(8, 0), "shared words must be lock-free");
 static_assert(__atomic_always_lock_free(4, 0), "shared words must be lock-free");
+static_assert(__atomic_always_lock_free(2, 0), "shared words must be lock-free");
+static_assert(__atomic_always_lock_free(1, 0), "shared words must be lock-free");
 
 #define MP_DEFINE_ATOMICS(bits)                                                                    \
  static inline uint##bits##_t mp_load_relaxed##bits(const uint##bits##_t *p)                       \
@@ -53,6 +55,8 @@ static_assert(__atomic_always_lock_free(4, 0), "shared words must be lock-free")
   return __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST);                                          \
  }
 
+MP_DEFINE_ATOMICS(8)
+MP_DEFINE_ATOMICS(16)
 MP_DEFINE_ATOMICS(32)
 MP_DEFINE_ATOMICS(64)
 

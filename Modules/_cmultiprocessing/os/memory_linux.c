@@ -114,10 +114,10 @@ mp_status mp_memory_wiped_page(void **page)
     return MP_OK;
 }
 
-void mp_memory_punch(void *address, uint64_t size)
+bool mp_memory_punch(void *address, uint64_t size)
 {
     // Fails only for memory that is not shared, or under memory pressure; then the pages stay.
-    (void)madvise(address, size, MADV_REMOVE);
+    return madvise(address, size, MADV_REMOVE) == 0;
 }
 
 uint64_t mp_memory_total(void)

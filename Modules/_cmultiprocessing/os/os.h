@@ -79,8 +79,8 @@ void mp_memory_unanchor(void *address);
 mp_status mp_memory_wiped_page(void **page);
 
 /* Give the pages of [address, address + size) of a shared mapping back to the kernel; they read as
- * zeros afterwards. Page aligned. */
-void mp_memory_punch(void *address, uint64_t size);
+ * zeros afterwards. Page aligned. False: the kernel refused, they stay as they are. */
+bool mp_memory_punch(void *address, uint64_t size);
 
 /* Bytes of memory of the machine, and of address space that this process may still reserve. */
 uint64_t mp_memory_total(void);

@@ -155,7 +155,7 @@ void mp_run_release(uint64_t unit)
     struct mp_family_shm *family = mp_family_shm();
     struct mp_unit_shm *run = mp_unit_at(unit);
     uint64_t length = mp_unit_length(run);
-    mp_memory_punch(mp_at(mp_unit_offset(unit)), length * MP_UNIT);
+    (void)mp_memory_punch(mp_at(mp_unit_offset(unit)), length * MP_UNIT);
     mp_store_release64(&run->word, 0);
     (void)mp_fetch_add64(&family->free_units, length);
     (void)mp_fetch_add64(&family->used_units, (uint64_t)0 - length);

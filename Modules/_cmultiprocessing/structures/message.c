@@ -127,7 +127,7 @@ static void punch_whole_pages(char *from, char *to)
     uint64_t first = round_up(mp_offset_of(from), MP_UNIT);
     uint64_t last = mp_offset_of(to) & ~(MP_UNIT - 1);
     if (last > first)
-        mp_memory_punch(mp_at(first), last - first);
+        (void)mp_memory_punch(mp_at(first), last - first);
 }
 
 void mp_message_read(const mp_message_view *view, uint32_t part, void *destination)
