@@ -45,7 +45,8 @@ LEVELS = {
     for level, names in enumerate(
         [
             "_cmultiprocessing",
-            "_alias _default_context _errors _interpreter _later _leash _peers _socket_files _spawning _threads",
+            "_alias _default_context _errors _interpreter _later _leash _log_records _peers _socket_files _spawning "
+            "_threads",
             "_authentication",
             "process reduction",
             "util",

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import info, wait_until
+from tests.support.programs import run_program, run_python
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -288,18 +289,13 @@ if __name__ == "__main__":
 
 def test_stdin_of_children(start_method: str, tmp_path: Path) -> None:
     """It is empty; one that closed its own gives its child another. Descriptor 0 is there for those who ask."""
-    (tmp_path / "prog.py").write_text(READER)
-    command = [sys.executable, str(tmp_path / "prog.py"), start_method]
-    done = subprocess.run(command, input="one line", capture_output=True, text=True, timeout=50, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "('', True, b'')\n" * 2 + "one line\n"
+    done = run_program(READER, start_method, folder=tmp_path, input="one line")
+    assert done == (0, "('', True, b'')\n" * 2 + "one line\n", "")
 
 
 def test_close_stdin_of_util(mp: ModuleType) -> None:
     code = "import sys; from cmultiprocessing import util; util._close_stdin(); print(repr(sys.stdin.read()))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, input="x", capture_output=True, text=True, timeout=50, check=False)
-    assert (done.stdout, done.stderr) == ("''\n", "")
+    assert run_python("-c", code, input="x") == (0, "''\n", "")
 
 
 def send_umask(connection: Any) -> None:

@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import cmultiprocessing
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-LIBRARY = str(Path(cmultiprocessing.__file__).resolve().parent.parent)  # where it is installed, or Lib
+from tests.support.programs import LIBRARY, run_python
 
+ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import os, sys
 import {package} as mp
@@ -45,18 +43,9 @@ if __name__ == "__main__":
 
 
 def run(*arguments: str | Path, cwd: Path | None = None, code: int = 0) -> tuple[str, str]:
-    path = [LIBRARY, *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == code, done
-    return done.stdout, done.stderr
+    done = run_python(*arguments, cwd=cwd)
+    assert done[0] == code, done
+    return done[1:]
 
 
 def expected(method: str) -> str:

@@ -6,10 +6,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.support.programs import run_program
 
 
 @pytest.fixture
@@ -191,3 +194,134 @@ def test_abstract_addresses(util: Any, address: Any, abstract: bool) -> None:
     assert util.is_abstract_socket_namespace(address) is abstract
     with pytest.raises(TypeError):
         util.is_abstract_socket_namespace(3)
+
+
+# --- logging -------------------------------------------------------------------------------------
+
+RECORDS = """
+import sys
+{early}
+import cmultiprocessing as mp
+
+def work():
+    import logging
+    logging.basicConfig(format="%(processName)s %(message)s")
+    logging.getLogger("anybody's").warning("words")
+    assert logging.__loader__ is logging.__spec__.loader
+    assert type(logging.__loader__).__module__ == "_frozen_importlib_external", logging.__loader__
+    assert not [finder for finder in sys.meta_path if "cmultiprocessing" in type(finder).__module__]
+
+if __name__ == "__main__":
+    child = mp.get_context(sys.argv[1]).Process(target=work, name="Child")
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    if sys.argv[2] == "renamed":
+        mp.current_process().name = "Renamed"
+    work()
+"""
+
+
+@pytest.mark.parametrize("early", ["", "import logging", "import multiprocessing"])
+def test_records_of_all_loggers_name_the_process(start_method: str, early: str, tmp_path: Path) -> None:
+    """Without an alias logging would look for it in the standard library's package, and find MainProcess."""
+    for main in ("MainProcess", "Renamed"):
+        code, _, errors = run_program(RECORDS.format(early=early), start_method, main.lower(), folder=tmp_path)
+        assert (code, errors) == (0, f"Child words\n{main} words\n")
+
+
+def test_a_child_of_the_standard_library_keeps_its_name(tmp_path: Path) -> None:
+    program = (
+        "import logging, multiprocessing\nimport cmultiprocessing as mp\n"
+        "def work(): logging.basicConfig(format='%(processName)s %(message)s'); logging.warning('words')\n"
+        "if __name__ == '__main__':\n"
+        "    child = mp.Process(target=len, args=('',)); child.start(); child.join()\n"
+        "    child = multiprocessing.get_context('fork').Process(target=work, name='Theirs')\n"
+        "    child.start(); child.join()\n"
+    )
+    assert run_program(program, folder=tmp_path)[2] == "Theirs words\n"
+
+
+def test_names_of_levels_and_format(mp: ModuleType, util: Any) -> None:
+    import logging
+
+    assert (mp.SUBDEBUG, mp.SUBWARNING) == (util.SUBDEBUG, util.SUBWARNING) == (5, 25)
+    assert (util.LOGGER_NAME, util.DEFAULT_LOGGING_FORMAT) == (
+        "multiprocessing", "[%(levelname)s/%(processName)s] %(message)s",
+    )  # fmt: skip
+    logger = mp.get_logger()
+    assert logger is util.get_logger() is logging.getLogger("multiprocessing")
+    assert not logger.propagate
+    assert [logging.getLevelName(level) for level in (5, 25)] == ["SUBDEBUG", "SUBWARNING"]
+
+
+def test_the_line_that_logs_is_named(mp: ModuleType, util: Any) -> None:
+    import io
+    import logging
+
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(filename)s %(funcName)s %(message)s"))
+    logger = mp.get_logger()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(util.SUBDEBUG)
+    try:
+        for log in (util.sub_debug, util.debug, util.info, util.sub_warning, util.warn):
+            log("%s %d", "words", 1)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    place = "test_util.py test_the_line_that_logs_is_named words 1"
+    levels = ("SUBDEBUG", "DEBUG", "INFO", "SUBWARNING", "WARNING")
+    assert stream.getvalue().splitlines() == [f"{level} {place}" for level in levels]
+
+
+def send_levels(connection: Any) -> None:
+    from cmultiprocessing import util
+
+    logger = util.get_logger()
+    connection.send((logger.level, logger.getEffectiveLevel(), len(logger.handlers)))
+
+
+def test_the_level_travels(mp: ModuleType, start_method: str, util: Any) -> None:
+    import logging
+
+    ctx = mp.get_context(start_method)
+    logger = mp.get_logger()
+    before = logger.level
+    receiver, sender = ctx.Pipe(duplex=False)
+    with receiver, sender:
+        try:
+            for level in (logging.ERROR, util.SUBDEBUG):
+                logger.setLevel(level)
+                child = ctx.Process(target=send_levels, args=(sender,))
+                child.start()
+                assert receiver.recv()[1] == level
+                child.join()
+        finally:
+            logger.setLevel(before)
+
+
+def test_documented_lines_at_their_levels(start_method: str, tmp_path: Path) -> None:
+    program = (
+        "import sys, cmultiprocessing as mp\n"
+        "if __name__ == '__main__':\n"
+        "    mp.log_to_stderr('DEBUG')\n"
+        "    ctx = mp.get_context(sys.argv[1])\n"
+        "    ctx.Process(target=len, args=('',), name='Logger').start()\n"
+        "    ctx.Process(target=__import__('time').sleep, args=(60,), name='Daemon', daemon=True).start()\n"
+    )
+    lines = run_program(program, start_method, folder=tmp_path)[2].splitlines()
+    for line in (
+        "[INFO/Logger] child process calling self.run()",
+        "[INFO/Logger] process shutting down",
+        '[DEBUG/Logger] running all "atexit" finalizers with priority >= 0',
+        '[DEBUG/Logger] running the remaining "atexit" finalizers',
+        "[INFO/Logger] process exiting with exitcode 0",
+        "[INFO/MainProcess] process shutting down",
+        "[INFO/MainProcess] calling terminate() for daemon Daemon",
+        "[INFO/MainProcess] calling join() for process Daemon",
+        '[DEBUG/MainProcess] running the remaining "atexit" finalizers',
+    ):
+        assert lines.count(line) == 1, (line, lines)

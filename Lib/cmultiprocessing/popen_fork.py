@@ -12,7 +12,7 @@ import sys
 # child write to the interpreter's table of attributes, and each page that it writes to has to be copied first.
 from atexit import _clear as _clear_atexit
 
-from . import _cmultiprocessing, _leash, process, util
+from . import _cmultiprocessing, _leash, _log_records, process, util
 from .process import run_child
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
@@ -225,4 +225,5 @@ def _ready_descriptor() -> int:
     return read_end
 
 
+_log_records.watch(process.current_name)
 os.register_at_fork(after_in_child=_reap_lock._at_fork_reinit)  # type: ignore[attr-defined]

@@ -49,6 +49,8 @@ strict_daemons = False
 after_start_hook: Callable[[], None] | None = None
 #: In a child whose run() has ended: finalizers, and the children that it started.
 at_exit_hook: Callable[[], None] | None = None
+#: The same at the end of the main process, and of those that it forked without this package.
+at_main_exit_hook: Callable[[], None] | None = None
 #: Log at level INFO.
 info_hook: Callable[..., None] | None = None
 
@@ -65,6 +67,11 @@ class AuthenticationString(bytes):
 def current_process() -> BaseProcess:
     """The object of the process that this is. Source: multiprocessing documentation, 'Miscellaneous'."""
     return _current_process
+
+
+def current_name() -> str:
+    """The current process's name."""
+    return _current_process._name
 
 
 def parent_process() -> BaseProcess | None:
@@ -509,12 +516,17 @@ def _leave_family() -> None:
         native.family_leave()
 
 
+def run_atexit_handlers() -> None:
+    """In a child: what its program registered. Since 3.13, here on every version."""
+    atexit.unregister(_at_main_exit)  # that is the rest of a child's life
+    atexit._run_exitfuncs()
+
+
 def leave(code: int) -> NoReturn:
     """The orderly end of a child after _bootstrap: atexit handlers, flush, then the family is told, then the end."""
     try:
         if _count_atexit():
-            atexit.unregister(_leave_family)  # its turn is last
-            atexit._run_exitfuncs()
+            run_atexit_handlers()
             _flush_std_streams()
     finally:
         try:
@@ -620,5 +632,15 @@ def _forget_children() -> None:
 
 os.register_at_fork(after_in_child=_forget_children)
 
-# Registered with the first import, so that it runs after nearly everything else that is registered.
-atexit.register(_leave_family)
+def _at_main_exit() -> None:
+    """The last exit handler of a process that nobody of this package started."""
+    try:
+        if at_main_exit_hook is not None:
+            at_main_exit_hook()
+    finally:
+        _leave_family()
+
+
+# Registered with the first import, so that it runs after what the program registers later: that may be what tells the
+# children to end, and they are waited for here.
+atexit.register(_at_main_exit)

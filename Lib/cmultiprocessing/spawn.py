@@ -10,7 +10,17 @@ import os
 import sys
 import types
 
-from . import _alias, _cmultiprocessing, _default_context, _interpreter, _leash, process, reduction, resource_tracker
+from . import (
+    _alias,
+    _cmultiprocessing,
+    _default_context,
+    _interpreter,
+    _leash,
+    _log_records,
+    process,
+    reduction,
+    resource_tracker,
+)
 from ._interpreter import get_executable, set_executable
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
@@ -226,6 +236,7 @@ def prepare(data: dict[str, Any]) -> None:
         _alias.install()
     if "name" in data:
         current.name = data["name"]
+        _log_records.watch(process.current_name)
     if "authkey" in data:
         current.authkey = data["authkey"]
     if "strict_daemons" in data:

@@ -9,11 +9,12 @@ import atexit
 import itertools
 import os
 import sys
+import time
 import weakref
 from _thread import _local
 from _thread import allocate_lock as _allocate_lock
 
-from . import process
+from . import _log_records, process
 
 # Known to other libraries by these names in this module.
 from ._interpreter import args_from_interpreter_flags as _args_from_interpreter_flags  # noqa: F401
@@ -91,21 +92,15 @@ def get_logger() -> Any:
 
         logger = logging.getLogger(LOGGER_NAME)
         logger.propagate = False
-        logger.addFilter(_name_process)
         logging.addLevelName(SUBDEBUG, "SUBDEBUG")
         logging.addLevelName(SUBWARNING, "SUBWARNING")
-        # The exit work is to be logged as well: it must run before logging's own handler.
-        atexit.unregister(_exit_function)
-        atexit.register(_exit_function)
+        _log_records.watch(process.current_name)
+        if process.parent_process() is None and not hasattr(current_process(), "_inheriting"):
+            # The exit work of the main process, which comes last, is to be logged as well: see _at_main_exit.
+            atexit.unregister(logging.shutdown)
         _logger = logger
         process.info_hook = info
     return _logger
-
-
-def _name_process(record: Any) -> bool:
-    """Logging asks a module named multiprocessing for the process's name: without an alias that is not this one."""
-    record.processName = current_process().name
-    return True
 
 
 def log_to_stderr(level: int | str | None = None) -> Any:
@@ -288,12 +283,24 @@ def _exit_function() -> None:
     _run_finalizers()
 
 
+#: Seconds from the SIGTERM that daemons get at the exit of their parent to the SIGKILL for those that live on.
+DAEMON_PATIENCE = 5.0
+
+
 def _end_children() -> None:
     """Terminate daemonic children, then wait for all."""
-    for child in active_children():
-        if child.daemon:
-            info("calling terminate() for daemon %s", child.name)
-            child._popen.terminate()
+    daemons = [child for child in active_children() if child.daemon]
+    for child in daemons:
+        info("calling terminate() for daemon %s", child.name)
+        child._popen.terminate()
+    deadline = time.monotonic() + DAEMON_PATIENCE
+    for child in daemons:
+        info("calling join() for process %s", child.name)
+        child.join(deadline - time.monotonic())
+        # A handler of SIGTERM that it inherited by fork may mean something else: this process would wait for ever.
+        if child.exitcode is None:
+            sub_warning("daemon %s did not end: calling kill()", child.name)
+            child._popen.kill()
     for child in active_children():
         info("calling join() for process %s", child.name)
         child.join()
@@ -311,13 +318,26 @@ def _after_start() -> None:
 
 def _at_exit() -> None:
     """In a child: the exit work, if there is any."""
+    if process._children and not all(child.daemon for child in process._children):
+        # As in the main process: the program's own handlers may be what tells the children to end.
+        process._join_threads()
+        process.run_atexit_handlers()
     if _finalizer_registry or process._children or _logger is not None:
         _exit_function()
 
 
+def _at_main_exit() -> None:
+    """In the main process: the exit work, then the end of logging."""
+    _exit_function()
+    if _logger is not None:
+        import logging
+
+        logging.shutdown()
+
+
 process.after_start_hook = _after_start
 process.at_exit_hook = _at_exit
-atexit.register(_exit_function)
+process.at_main_exit_hook = _at_main_exit
 
 
 # Objects that are fresh again after a fork.
