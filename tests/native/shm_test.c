@@ -514,14 +514,25 @@ static void threads_share_the_allocator(void)
     churn_in_threads((void *)(uintptr_t)1);
 }
 
+enum { CHURNERS = 3 };
+
+/* Nobody ends before all are done: what the dead took is garbage, also where others still exchange it. */
+static void churn_until_all_are_done(void *argument)
+{
+    churn_in_threads(argument);
+    (void)mp_fetch_add64(&places[PLACES], 1);
+    while (mp_load_acquire64(&places[PLACES]) < CHURNERS)
+        usleep(1000);
+}
+
 static void processes_share_the_allocator(void)
 {
-    pid_t pids[3];
+    pid_t pids[CHURNERS];
     enter();
     places = shared_page();
-    for (uintptr_t i = 0; i < 3; i++)
-        pids[i] = start(churn_in_threads, (void *)(10 * i + 1));
-    for (int i = 0; i < 3; i++)
+    for (uintptr_t i = 0; i < CHURNERS; i++)
+        pids[i] = start(churn_until_all_are_done, (void *)(10 * i + 1));
+    for (int i = 0; i < CHURNERS; i++)
         reap_clean(pids[i]);
 }
 
