@@ -346,7 +346,7 @@ typedef struct piece {
 
 /* A message to make without the GIL: what its parts consist of is kept alive by the caller. */
 typedef struct writing {
-    const mp_ring_handle *ring;
+    mp_ring_handle *ring;
     mp_message_plan plan;
     const piece *pieces; // of part 0
     size_t piece_count;
@@ -384,7 +384,7 @@ static int make_message(mp_state *state, writing *self, mp_ring_item *item)
     return 0;
 }
 
-static int encode_long_scalar(mp_state *state, const mp_ring_handle *ring, const scalar *found,
+static int encode_long_scalar(mp_state *state, mp_ring_handle *ring, const scalar *found,
                               mp_ring_item *item)
 {
     uint64_t size = found->length;
@@ -399,7 +399,7 @@ static int encode_long_scalar(mp_state *state, const mp_ring_handle *ring, const
 }
 
 /* 1: done, 0: not a scalar, -1: exception. */
-static inline int encode_scalar(mp_state *state, const mp_ring_handle *ring, PyObject *object,
+static inline int encode_scalar(mp_state *state, mp_ring_handle *ring, PyObject *object,
                                 unsigned char *room, size_t *used, mp_outgoing *outgoing)
 {
     mp_ring_item *item = &outgoing->item;
@@ -481,8 +481,8 @@ static int parts_fill(parts *self, const mp_pickling *pickling)
     return 0;
 }
 
-static int pickle_to_message(mp_state *state, const mp_ring_handle *ring,
-                             const mp_pickling *pickling, const mp_pins *pins, mp_ring_item *item)
+static int pickle_to_message(mp_state *state, mp_ring_handle *ring, const mp_pickling *pickling,
+                             const mp_pins *pins, mp_ring_item *item)
 {
     parts memory = {0};
     int result = -1;
@@ -515,7 +515,7 @@ static bool fits_record(const mp_pickling *pickling, const mp_pins *pins)
            PyBytes_CheckExact(PyList_GET_ITEM(pickling->pieces, 0));
 }
 
-static int store_pickle(mp_state *state, const mp_ring_handle *ring, const mp_pickling *pickling,
+static int store_pickle(mp_state *state, mp_ring_handle *ring, const mp_pickling *pickling,
                         const mp_pins *pins, mp_outgoing *outgoing)
 {
     if (!fits_record(pickling, pins))
@@ -584,7 +584,7 @@ static void give_pickling(codec *self, PyObject *pickling, unsigned int version)
     Py_DECREF(pickling);
 }
 
-static int encode_pickle(mp_state *state, codec *self, const mp_ring_handle *ring, PyObject *object,
+static int encode_pickle(mp_state *state, codec *self, mp_ring_handle *ring, PyObject *object,
                          mp_outgoing *outgoing)
 {
     unsigned int version = self->version;
@@ -607,8 +607,8 @@ static int encode_pickle(mp_state *state, codec *self, const mp_ring_handle *rin
 }
 
 /* A pickle made by somebody else's class: bytes, whatever they are. */
-static int store_custom(mp_state *state, const mp_ring_handle *ring, PyObject *bytes,
-                        const mp_pins *pins, mp_outgoing *outgoing)
+static int store_custom(mp_state *state, mp_ring_handle *ring, PyObject *bytes, const mp_pins *pins,
+                        mp_outgoing *outgoing)
 {
     size_t size = (size_t)PyBytes_GET_SIZE(bytes);
     if (size <= MP_INLINE_MAX && pins->count == 0) {
@@ -639,7 +639,7 @@ static PyObject *custom_dumps(PyTypeObject *class, PyObject *object)
     return bytes;
 }
 
-static int encode_custom(mp_state *state, const mp_ring_handle *ring, PyTypeObject *class,
+static int encode_custom(mp_state *state, mp_ring_handle *ring, PyTypeObject *class,
                          PyObject *object, mp_outgoing *outgoing)
 {
     mp_pins pins;
@@ -655,8 +655,8 @@ static int encode_custom(mp_state *state, const mp_ring_handle *ring, PyTypeObje
     return result;
 }
 
-int mp_encode(mp_state *state, const mp_ring_handle *ring, PyObject *object, void *room,
-              size_t *used, mp_outgoing *outgoing)
+int mp_encode(mp_state *state, mp_ring_handle *ring, PyObject *object, void *room, size_t *used,
+              mp_outgoing *outgoing)
 {
     codec *self = codec_of(state);
     bool plain;

@@ -30,8 +30,8 @@ typedef struct mp_outgoing {
 
 /* Encode one object. `*used`: how many bytes of `room` the item needs; it must stay until the item was
  * put. Runs any code, and drops the GIL for what is large. 0, or -1 with an exception set. */
-int mp_encode(mp_state *state, const mp_ring_handle *ring, PyObject *object, void *room,
-              size_t *used, mp_outgoing *outgoing);
+int mp_encode(mp_state *state, mp_ring_handle *ring, PyObject *object, void *room, size_t *used,
+              mp_outgoing *outgoing);
 
 /* The ring has it. */
 void mp_outgoing_forget(mp_outgoing *outgoing);

@@ -311,6 +311,12 @@ static uint64_t round_units(uint64_t units)
     return (units + step - 1) / step * step;
 }
 
+/* Units of a run with so many bytes of payload. */
+static uint64_t run_length(uint64_t size)
+{
+    return round_units((size + MP_CHUNK_HEADER + MP_UNIT - 1) / MP_UNIT);
+}
+
 static uint32_t warm_bin(uint64_t units)
 {
     uint32_t bin = 63U - (uint32_t)__builtin_clzll(units);
@@ -424,46 +430,12 @@ static void empty_warm(void)
     }
 }
 
-/* Cold pages cost about a nanosecond per byte, so for a large message it pays to wait a while for the
- * run that a consumer is about to release: up to half of that, and only where it paid lately. */
-enum { AWAITED_UNITS = 64, HOPE_MAX = 4, HOPE_PROBE = 16 };
-
-static uint32_t hope = 1; // of this process; relaxed atomics: a guess that threads may spoil
-static uint32_t hopeless; // how often it was not tried since
-
-static bool worth_awaiting(uint32_t type, uint64_t length)
-{
-    if (type != MP_TYPE_MESSAGE || length < AWAITED_UNITS || length > WARM_LIMIT / MP_UNIT)
-        return false;
-    return mp_load_relaxed32(&hope) != 0 ||
-           mp_fetch_add32(&hopeless, 1) % HOPE_PROBE == HOPE_PROBE - 1;
-}
-
-static bool await_warm(uint64_t length, uint32_t type, uint64_t *offset)
-{
-    const mp_time pause = MP_MILLISECOND / 50;
-    uint32_t never = 0; // nobody wakes us: a sleep with a deadline
-    mp_time end = mp_clock_now() + (mp_time)(length * MP_UNIT / 2);
-    uint32_t before = mp_load_relaxed32(&hope);
-    for (mp_time now = mp_clock_now(); now < end; now = mp_clock_now()) {
-        (void)mp_futex_wait(&never, 0, now + pause < end ? now + pause : end);
-        if (find_warm(length, type, offset)) {
-            mp_store_relaxed32(&hope, before < HOPE_MAX ? before + 1 : before);
-            return true;
-        }
-    }
-    mp_store_relaxed32(&hope, before != 0 ? before - 1 : 0);
-    return false;
-}
-
 static mp_status take_run(uint32_t type, uint64_t size, uint64_t *offset)
 {
     if (size > UINT64_MAX / 2)
         return MP_TOO_LARGE;
-    uint64_t length = round_units((size + MP_CHUNK_HEADER + MP_UNIT - 1) / MP_UNIT);
+    uint64_t length = run_length(size);
     if (find_warm(length, type, offset))
-        return MP_OK;
-    if (worth_awaiting(type, length) && await_warm(length, type, offset))
         return MP_OK;
     uint64_t unit;
     mp_status status = take_units(length, MP_UNIT_RUN, 0, NULL, &unit);
@@ -529,6 +501,11 @@ static bool is_run_chunk(uint64_t offset)
 mp_status mp_chunk_take(uint32_t type, uint64_t size, uint64_t *offset)
 {
     return size <= MP_SMALL_LIMIT ? take_small(type, size, offset) : take_run(type, size, offset);
+}
+
+bool mp_chunk_take_warm(uint32_t type, uint64_t size, uint64_t *offset)
+{
+    return size > MP_SMALL_LIMIT && size <= WARM_LIMIT && find_warm(run_length(size), type, offset);
 }
 
 void mp_chunk_release(uint64_t offset)

@@ -54,6 +54,9 @@ static inline void *mp_chunk_payload(uint64_t offset)
  * MP_NO_MEMORY (see mp_chunk_refusal), MP_NO_SPACE, MP_TOO_LARGE. */
 mp_status mp_chunk_take(uint32_t type, uint64_t size, uint64_t *offset);
 
+/* The same, but only a run whose pages are still with us from its last use. False: there is none now. */
+bool mp_chunk_take_warm(uint32_t type, uint64_t size, uint64_t *offset);
+
 #define MP_SMALL_LIMIT (2048U - 16U)
 
 /* Release a chunk of this process, or one whose state this process alone may change. */

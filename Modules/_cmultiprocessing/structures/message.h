@@ -37,8 +37,7 @@ typedef struct mp_message_view {
 } mp_message_view;
 
 /* MP_NO_MEMORY, MP_NO_SPACE, MP_TOO_LARGE. */
-mp_status mp_message_make(const mp_ring_handle *ring, const mp_message_plan *plan,
-                          uint64_t *offset);
+mp_status mp_message_make(mp_ring_handle *ring, const mp_message_plan *plan, uint64_t *offset);
 
 /* Address of a part of a message of ours, and its size. */
 void *mp_message_part(uint64_t offset, uint32_t part, uint64_t *size);

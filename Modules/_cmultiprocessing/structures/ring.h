@@ -26,6 +26,13 @@
 #include "structures/ring_shm.h" // the words and records
 #include "sync/spin.h"           // whether spinning pays
 
+/* What waiting for warm memory (message.c) brought lately. Relaxed atomics: a guess that threads may
+ * spoil. */
+typedef struct mp_ring_patience {
+    uint32_t seen; // count of head when it was last in vain
+    uint32_t vain; // how often in a row
+} mp_ring_patience;
+
 /* The process's own half. Threads may share it. */
 typedef struct mp_ring_handle {
     mp_handle object;
@@ -33,6 +40,7 @@ typedef struct mp_ring_handle {
     uint32_t ledger_entries; // in the block; as checked when it was attached
     uint64_t ledger_entry;   // offset of the entry that this process used last, or 0
     mp_spin_memory for_items, for_space;
+    mp_ring_patience patience;
 } mp_ring_handle;
 
 /* What is put: bytes that fit a record, or a message made by message.h. */
