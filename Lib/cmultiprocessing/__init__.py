@@ -59,7 +59,10 @@ SUBWARNING = 25
 _LATE = {
     "MemoryLimitError": "_cmultiprocessing",
     "OwnerDiedWarning": "_cmultiprocessing",
+    "PoolTerminated": "pool",
+    "RemoteTaskError": "pool",
     "ShutDown": "queues",
+    "WorkerLostError": "pool",
 }
 
 # Programs name submodules that they have not imported themselves, because the standard library's import one another.
