@@ -6,11 +6,16 @@ The executor's own queue class is the standard library's then: it crosses to our
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+
+from cmultiprocessing import connection
 
 PROGRAM = """
 import os, sys, time
@@ -45,6 +50,39 @@ def main():
 if __name__ == "__main__":
     main()
 """
+
+
+def put_and_end(q: Any, i: int) -> None:
+    q.put(i)
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_an_item_shows_before_its_producer_ends(mp: ModuleType, method: str) -> None:
+    """Who waits for the queue's descriptor and the process's end takes an end without an item for a crash."""
+    ctx = mp.get_context(method)
+    q = ctx.SimpleQueue()
+    q._reader.fileno()
+    # Processes that keep every CPU busy: the thread that shows the item has to wait for its turn.
+    busy = [ctx.Process(target=spin, daemon=True) for _ in range(os.cpu_count() or 1)]
+    for process in busy:
+        process.start()
+    try:
+        for i in range(15):
+            child = ctx.Process(target=put_and_end, args=(q, i))
+            child.start()
+            ready = connection.wait([q._reader.fileno(), child.sentinel], 60)
+            assert q._reader.fileno() in ready, f"round {i}: it ended, and its item did not show"
+            assert q.get() == i
+            child.join()
+    finally:
+        for process in busy:
+            process.kill()
+            process.join()
+
+
+def spin() -> None:
+    while True:
+        pass
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

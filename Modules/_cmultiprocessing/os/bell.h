@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: PSF-2.0
 /* A descriptor that is readable while something holds, kept so by a native thread.
  *
- *     mp_bell_open(&bell, work, context);     // starts a thread: work(context), signals blocked
+ *     mp_bell_open(&bell, work, context, NULL); // starts a thread: work(context), signals blocked
  *     mp_bell_set(bell, is_ready, context);   // readable or not, as is_ready says under the bell's lock
  *     mp_bell_close(bell);                    // after work() was told to return: joins it
  *
@@ -14,8 +14,10 @@
 
 typedef struct mp_bell mp_bell;
 
-/* MP_SYSTEM with errno: no descriptor or no thread is left; MP_NO_MEMORY. */
-mp_status mp_bell_open(mp_bell **result, void (*work)(void *context), void *context);
+/* `shown`: NULL, or a word that is 1 only while the descriptor is readable, for other processes to see.
+ * MP_SYSTEM with errno: no descriptor or no thread is left; MP_NO_MEMORY. */
+mp_status mp_bell_open(mp_bell **result, void (*work)(void *context), void *context,
+                       uint32_t *shown);
 
 int mp_bell_descriptor(const mp_bell *bell);
 

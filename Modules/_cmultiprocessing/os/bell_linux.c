@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "os/bell.h" // the contract
 
+#include "core/atomic.h" // shown
+
 #include <errno.h>       // for MP_SYSTEM
 #include <pthread.h>     // the thread
 #include <signal.h>      // signals belong to Python's threads
@@ -15,6 +17,7 @@ struct mp_bell {
     bool rung;
     void (*work)(void *context);
     void *context;
+    uint32_t *shown;
 };
 
 static void *run(void *argument)
@@ -34,12 +37,13 @@ static int start_without_signals(struct mp_bell *bell)
     return error;
 }
 
-mp_status mp_bell_open(mp_bell **result, void (*work)(void *context), void *context)
+mp_status mp_bell_open(mp_bell **result, void (*work)(void *context), void *context,
+                       uint32_t *shown)
 {
     struct mp_bell *bell = malloc(sizeof *bell);
     if (bell == NULL)
         return MP_NO_MEMORY;
-    *bell = (struct mp_bell){.work = work, .context = context};
+    *bell = (struct mp_bell){.work = work, .context = context, .shown = shown};
     bell->descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (bell->descriptor < 0) {
         free(bell);
@@ -66,11 +70,15 @@ int mp_bell_descriptor(const mp_bell *bell)
 static void ring_or_mute(struct mp_bell *bell, bool ready)
 {
     uint64_t count = 1;
+    if (bell->shown != NULL && !ready)
+        mp_store_release32(bell->shown, 0); // before it is so, and 1 after it is
     // Neither can block or fail: the counter is 0 or 1, as rung says.
     ssize_t moved = ready ? write(bell->descriptor, &count, sizeof count)
                           : read(bell->descriptor, &count, sizeof count);
     (void)moved;
     bell->rung = ready;
+    if (bell->shown != NULL && ready)
+        mp_store_release32(bell->shown, 1);
 }
 
 bool mp_bell_set(mp_bell *bell, bool (*is_ready)(void *context), void *context)

@@ -6,9 +6,10 @@
 #include "py/arguments.h" // sizes
 #include "py/errors.h"    // mp_raise
 
-#include "shm/processes.h" // liveness
-#include "shm/reclaim.h"   // collections
-#include "sync/lock.h"     // locks that stay locked
+#include "shm/processes.h"       // liveness
+#include "shm/reclaim.h"         // collections
+#include "structures/notifier.h" // items that somebody waits for
+#include "sync/lock.h"           // locks that stay locked
 
 #include <string.h> // memcpy
 
@@ -80,8 +81,10 @@ PyDoc_STRVAR(
 
 static PyObject *family_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    if (mp_family.base != NULL && *mp_family.self != MP_NOBODY)
+    if (mp_family.base != NULL && *mp_family.self != MP_NOBODY) {
+        mp_notifier_linger();
         mp_lock_leave();
+    }
     mp_family_leave();
     Py_RETURN_NONE;
 }

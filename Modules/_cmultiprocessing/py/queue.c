@@ -226,6 +226,7 @@ mp_status mp_queue_put_items(mp_queue_object *self, const mp_ring_item *items, s
                              size_t *done, mp_time deadline)
 {
     mp_status status = mp_ring_put(&self->ring, items, count, done);
+    mp_notifier_note(&self->ring);
     if (mp_likely(status != MP_INTERRUPTED) && (status != MP_WOULD_BLOCK || deadline == MP_NO_WAIT))
         return status;
     putting work = {.ring = &self->ring, .items = items, .count = count, .done = done};

@@ -24,6 +24,9 @@ typedef struct mp_family_handle {
     void *anchor;   // keeps that description alive if the program closes all descriptors
     mp_owner *self; // in a page that a fork wipes: 0 = not registered
     uint64_t device, inode;
+    /* Hint: the watched ring that this process put into last, see structures/notifier.h. */
+    uint64_t told;
+    uint32_t told_generation;
 } mp_family_handle;
 
 extern mp_family_handle mp_family;

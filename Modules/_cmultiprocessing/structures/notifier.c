@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "structures/notifier.h" // the contract
 
-#include "os/bell.h" // descriptor and thread
+#include "os/bell.h"       // descriptor and thread
+#include "shm/processes.h" // whether the watcher lives
 
 #include <limits.h> // INT_MAX
 #include <stdlib.h> // malloc
@@ -11,6 +12,7 @@ struct mp_notifier {
     mp_ring_handle ring; // a copy: the queue's object outlives the notifier
     mp_bell *bell;
     uint32_t process; // who has the thread: a fork copies the rest
+    mp_owner owner;   // the same one's place in the family
     uint32_t stop;    // futex-ordered: stored, then the sleepers are called off
     uint32_t poke;    // futex: raised when this process may have emptied the ring
 };
@@ -56,8 +58,9 @@ mp_status mp_notifier_open(mp_notifier **result, const mp_ring_handle *ring)
     mp_notifier *notifier = malloc(sizeof *notifier);
     if (notifier == NULL)
         return MP_NO_MEMORY;
-    *notifier = (mp_notifier){.ring = *ring, .process = mp_process_id()};
-    mp_status status = mp_bell_open(&notifier->bell, watch, notifier);
+    *notifier = (mp_notifier){.ring = *ring, .process = mp_process_id(), .owner = mp_self()};
+    mp_store_release32(&ring->shm->watcher, notifier->owner);
+    mp_status status = mp_bell_open(&notifier->bell, watch, notifier, &ring->shm->shown);
     if (status != MP_OK) {
         free(notifier);
         return status;
@@ -88,6 +91,8 @@ void mp_notifier_taken(mp_notifier *notifier)
 void mp_notifier_close(mp_notifier *notifier)
 {
     if (is_ours(notifier)) {
+        mp_owner watcher = notifier->owner;
+        (void)mp_cas32(&notifier->ring.shm->watcher, &watcher, MP_NOBODY);
         mp_store_release32(&notifier->stop, 1);
         poke(notifier);
         mp_ring_call_off(&notifier->ring);
@@ -96,4 +101,32 @@ void mp_notifier_close(mp_notifier *notifier)
         mp_bell_abandon(notifier->bell);
     }
     free(notifier);
+}
+
+/* Is there an item that the watcher has not shown yet? */
+static bool is_behind(const struct mp_ring_shm *ring)
+{
+    uint32_t watcher = mp_load_acquire32(&ring->watcher);
+    if (watcher == MP_NOBODY || mp_load_acquire32(&ring->shown) != 0 || mp_owner_dead(watcher))
+        return false;
+    uint64_t head = mp_load_acquire64(&ring->head);
+    return mp_word_count(head) != mp_word_count(mp_load_acquire64(&ring->tail));
+}
+
+void mp_notifier_linger(void)
+{
+    uint64_t offset = mp_family.told;
+    mp_family.told = 0;
+    if (offset == 0 || !mp_reachable(offset, sizeof(struct mp_ring_shm)))
+        return;
+    struct mp_ring_shm *ring = mp_at(offset);
+    mp_time end = mp_clock_now() + 500 * (mp_time)MP_MILLISECOND;
+    // The ring may be gone and its memory somebody else's: then what is read here means nothing, and
+    // the worst of it is the delay.
+    while (ring->generation == mp_family.told_generation && is_behind(ring)) {
+        mp_time now = mp_clock_now();
+        if (now >= end)
+            break;
+        (void)mp_futex_wait(&ring->shown, 0, now + MP_MILLISECOND / 20);
+    }
 }

@@ -24,4 +24,22 @@ void mp_notifier_taken(mp_notifier *notifier);
 /* Ends the thread, without the GIL it may wait for; also right in a forked child. */
 void mp_notifier_close(mp_notifier *notifier);
 
+/* ---- the producer's side: who ends right after a put ----
+ *
+ * Whoever waits for a queue's descriptor and for the end of a process in one poll() has to see the item
+ * first, or it takes an orderly end for a crash, as concurrent.futures does. A put into a watched ring
+ * is remembered, and the process lingers before it ends until the descriptor shows the item. */
+
+/* After a put. */
+static inline void mp_notifier_note(const mp_ring_handle *ring)
+{
+    if (mp_unlikely(mp_load_relaxed32(&ring->shm->watcher) != MP_NOBODY)) {
+        mp_family.told = mp_offset_of(ring->shm);
+        mp_family.told_generation = ring->shm->generation;
+    }
+}
+
+/* Before an orderly end: at most 500 ms, and only while the watcher lives and is behind. */
+void mp_notifier_linger(void);
+
 #endif

@@ -151,12 +151,14 @@ enum mp_ring_closed {
 /* The chunk header takes the first 16 bytes of the first cache line. */
 struct mp_ring_shm {
     /* Cold: written rarely, read by everybody. */
-    uint32_t limit;        // maxsize, or MP_RING_ITEMS_MAX; never changes
-    uint32_t flags;        // never changes
-    uint32_t generation;   // of the ring's chunk; never changes
-    uint32_t closed;       // enum mp_ring_closed; only grows; under put_mutex
-    uint64_t first;        // the first chunk ever; under put_mutex, before the first commit
-    uint64_t reserved0[3]; // up to the end of the line
+    uint32_t limit;      // maxsize, or MP_RING_ITEMS_MAX; never changes
+    uint32_t flags;      // never changes
+    uint32_t generation; // of the ring's chunk; never changes
+    uint32_t closed;     // enum mp_ring_closed; only grows; under put_mutex
+    uint64_t first;      // the first chunk ever; under put_mutex, before the first commit
+    uint32_t watcher; // owner id of the last process that made a descriptor of it; CAS by that one
+    uint32_t reserved0;
+    uint64_t reserved7[2]; // up to the end of the line
 
     /* The producers' line: under put_mutex, but for the waiters bit of tail. */
     struct mp_mutex_shm put_mutex;
@@ -183,7 +185,7 @@ struct mp_ring_shm {
     uint32_t early;          // task_done() calls for items that are still in the queue
     uint64_t ledger;         // the first chunk of more ledger entries, or 0; only grows
     uint32_t ledger_entries; // in this block; never changes
-    uint32_t reserved5;
+    uint32_t shown; // 1 while the watcher's descriptor is readable; by the watcher alone, a hint
     uint64_t reserved6[4];
 };
 
