@@ -49,7 +49,7 @@ LEVELS = {
             "_threads",
             "_authentication _cpus _jobs _pool_errors",
             "process reduction",
-            "util",
+            "_by_value util",
             "_sessions connection heap popen_fork resource_tracker",
             "_listener queues shared_memory sharedctypes spawn synchronize",
             "_dispatch",

@@ -196,6 +196,11 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     if process.strict_daemons:
         data["strict_daemons"] = True
     data.update(_main_module_for_child())
+    if not _imports_main(data):
+        from . import _by_value
+
+        _by_value.activate()
+        data["main_by_value"] = True
     return data
 
 
@@ -211,6 +216,19 @@ def _working_directory() -> str | None:
         return None  # it was removed
 
 
+def _imports_main(data: dict[str, Any]) -> bool:
+    """Whether a child will import the main module, and find there what is defined in it.
+
+    Not the __main__ of a package, a directory or a zip file, which need no guard and have none, and not ipython's own,
+    which starts a shell.
+    """
+    name: str | None = data.get("init_main_from_name")
+    if name is not None:
+        return name != "__main__" and not name.endswith(".__main__")
+    path: str | None = data.get("init_main_from_path")
+    return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
+
+
 def _main_module_for_child() -> dict[str, str]:
     """How the child can import the main module: by name for -m and zip applications, by path for scripts."""
     main = sys.modules.get("__main__")
@@ -219,9 +237,11 @@ def _main_module_for_child() -> dict[str, str]:
         return {"init_main_from_name": name}
     path = getattr(main, "__file__", None)
     if path is None:
-        return {}  # -c, the interactive prompt, stdin: there is nothing to import
+        return {}  # -c, the interactive prompt, a notebook: there is nothing to import
     if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:
         path = os.path.join(process.ORIGINAL_DIR, path)
+    if not os.path.exists(path):
+        return {}  # "<stdin>", or a script that is gone
     return {"init_main_from_path": os.path.normpath(path)}
 
 
@@ -257,7 +277,11 @@ def prepare(data: dict[str, Any]) -> None:
         process.ORIGINAL_DIR = data["orig_dir"]
     if "start_method" in data:
         _default_context.forced = data["start_method"]
-    if "init_main_from_name" in data:
+    if "main_by_value" in data:
+        from . import _by_value
+
+        old_main_modules.append(_by_value.adopt_main())
+    elif "init_main_from_name" in data:
         _fixup_main_from_name(data["init_main_from_name"])
     elif "init_main_from_path" in data:
         _fixup_main_from_path(data["init_main_from_path"])
