@@ -35,7 +35,8 @@ enum { GUARDED = Py_ARRAY_LENGTH(guarded) };
 
 typedef struct codec {
     PyObject head;
-    PyObject *names;             // globals of cmultiprocessing.queues
+    const char *module;          // cmultiprocessing.queues or .connection
+    PyObject *names;             // its globals
     PyObject *pickler_key;       // "_ForkingPickler"
     PyTypeObject *plain;         // the package's own class
     PyObject *original[GUARDED]; // of its __dict__; NULL where it had none
@@ -108,16 +109,23 @@ static codec *codec_of(mp_state *state)
     return (codec *)(void *)state->codec;
 }
 
+PyObject *mp_codec_global(PyObject *object, const char *name)
+{
+    codec *self = (codec *)(void *)object;
+    if (mp_unlikely(self == NULL)) {
+        PyErr_SetString(PyExc_RuntimeError, "cmultiprocessing.connection was not imported");
+        return NULL;
+    }
+    PyObject *found = PyDict_GetItemString(self->names, name);
+    if (found == NULL)
+        PyErr_Format(PyExc_AttributeError, "module '%s' has no attribute '%s'", self->module, name);
+    return found;
+}
+
 PyObject *mp_codec_name(mp_state *state, const char *name)
 {
     codec *self = codec_of(state);
-    if (self == NULL)
-        return NULL;
-    PyObject *found = PyDict_GetItemString(self->names, name);
-    if (found == NULL)
-        PyErr_Format(PyExc_AttributeError, "module 'cmultiprocessing.queues' has no attribute '%s'",
-                     name);
-    return found;
+    return self == NULL ? NULL : mp_codec_global(state->codec, name);
 }
 
 static PyObject *guarded_now(const codec *self, int i)
@@ -147,8 +155,7 @@ static PyTypeObject *pickler_class(codec *self, bool *plain)
     PyObject *class = PyDict_GetItemWithError(self->names, self->pickler_key);
     if (mp_unlikely(class == NULL)) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_AttributeError,
-                            "cmultiprocessing.queues._ForkingPickler is gone");
+            PyErr_Format(PyExc_AttributeError, "%s._ForkingPickler is gone", self->module);
         return NULL;
     }
     *plain = class == (PyObject *)self->plain;
@@ -339,18 +346,13 @@ static PyObject *unpack_tuple(const unsigned char *data, size_t length)
 
 /* ---- messages: writing ---- */
 
-typedef struct piece {
-    const void *data;
-    size_t size;
-} piece;
-
 /* A message to make without the GIL: what its parts consist of is kept alive by the caller. */
 typedef struct writing {
     mp_ring_handle *ring;
     mp_message_plan plan;
-    const piece *pieces; // of part 0
+    const mp_piece *pieces; // of part 0
     size_t piece_count;
-    const piece *more; // parts 1, 2, ...
+    const mp_piece *more; // parts 1, 2, ...
     uint64_t offset;
 } writing;
 
@@ -388,7 +390,7 @@ static int encode_long_scalar(mp_state *state, mp_ring_handle *ring, const scala
                               mp_ring_item *item)
 {
     uint64_t size = found->length;
-    piece whole = {found->data, found->length};
+    mp_piece whole = {found->data, found->length};
     writing work = {
         .ring = ring,
         .plan = {.tag = found->tag, .parts = 1, .sizes = &size},
@@ -433,7 +435,7 @@ static inline int encode_scalar(mp_state *state, mp_ring_handle *ring, PyObject 
 typedef struct parts {
     Py_buffer *views; // pieces, then buffers
     Py_ssize_t filled;
-    piece *pieces;
+    mp_piece *pieces;
     uint64_t *sizes; // of the message's parts
 } parts;
 
@@ -452,7 +454,7 @@ static int parts_add(parts *self, PyObject *object)
     Py_buffer *view = &self->views[self->filled];
     if (PyObject_GetBuffer(object, view, PyBUF_ANY_CONTIGUOUS) < 0)
         return -1;
-    self->pieces[self->filled] = (piece){view->buf, (size_t)view->len};
+    self->pieces[self->filled] = (mp_piece){view->buf, (size_t)view->len};
     self->filled++;
     return 0;
 }
@@ -462,7 +464,7 @@ static int parts_fill(parts *self, const mp_pickling *pickling)
     Py_ssize_t pieces = PyList_GET_SIZE(pickling->pieces);
     Py_ssize_t buffers = PyList_GET_SIZE(pickling->buffers);
     self->views = PyMem_New(Py_buffer, (size_t)(pieces + buffers));
-    self->pieces = PyMem_New(piece, (size_t)(pieces + buffers));
+    self->pieces = PyMem_New(mp_piece, (size_t)(pieces + buffers));
     self->sizes = PyMem_New(uint64_t, (size_t)(1 + buffers));
     if (self->views == NULL || self->pieces == NULL || self->sizes == NULL) {
         PyErr_NoMemory();
@@ -617,7 +619,7 @@ static int store_custom(mp_state *state, mp_ring_handle *ring, PyObject *bytes, 
         return 0;
     }
     uint64_t part = size;
-    piece whole = {PyBytes_AS_STRING(bytes), size};
+    mp_piece whole = {PyBytes_AS_STRING(bytes), size};
     writing work = {
         .ring = ring,
         .plan = {.tag = TAG_CUSTOM,
@@ -873,6 +875,150 @@ void mp_decode_drop(const void *record)
         mp_message_drop(words[1]);
 }
 
+/* ---- connections ---- */
+
+static int dump_custom(PyTypeObject *class, PyObject *object, mp_dumped *dumped)
+{
+    mp_pins_begin(&dumped->pins, MP_NOBODY);
+    dumped->custom = custom_dumps(class, object);
+    mp_pins_end(&dumped->pins);
+    return dumped->custom == NULL ? -1 : 0;
+}
+
+static int dump_plain(mp_state *state, codec *self, PyObject *object, bool outside,
+                      mp_dumped *dumped)
+{
+    dumped->version = self->version;
+    dumped->pickling = take_pickling(state, self);
+    if (dumped->pickling == NULL)
+        return -1;
+    mp_pickling *pickling = (mp_pickling *)(void *)dumped->pickling;
+    pickling->inside = !outside;
+    mp_pins_begin(&dumped->pins, MP_NOBODY);
+    int result = mp_pickling_dump(pickling, object);
+    mp_pins_end(&dumped->pins);
+    return result;
+}
+
+int mp_dump(mp_state *state, PyObject *object_codec, PyObject *object, bool outside,
+            mp_dumped *dumped)
+{
+    codec *self = (codec *)(void *)object_codec;
+    bool plain;
+    *dumped = (mp_dumped){.codec = object_codec};
+    if (mp_codec_global(object_codec, "_ForkingPickler") == NULL)
+        return -1;
+    PyTypeObject *class = pickler_class(self, &plain);
+    if (class == NULL)
+        return -1;
+    int result = plain ? dump_plain(state, self, object, outside, dumped)
+                       : dump_custom(class, object, dumped);
+    if (result < 0)
+        mp_dumped_close(dumped, false);
+    return result;
+}
+
+void mp_dumped_close(mp_dumped *dumped, bool sent)
+{
+    if (sent)
+        mp_pins_forget(&dumped->pins);
+    else
+        mp_pins_drop(&dumped->pins);
+    Py_CLEAR(dumped->custom);
+    if (dumped->pickling != NULL)
+        give_pickling((codec *)(void *)dumped->codec, dumped->pickling, dumped->version);
+    dumped->pickling = NULL;
+}
+
+/* Bytes, or a view that the pickling keeps. */
+static mp_piece piece_of(PyObject *object)
+{
+    if (PyBytes_CheckExact(object))
+        return (mp_piece){PyBytes_AS_STRING(object), (size_t)PyBytes_GET_SIZE(object)};
+    const Py_buffer *view = PyMemoryView_GET_BUFFER(object);
+    return (mp_piece){view->buf, (size_t)view->len};
+}
+
+static int add_buffers(const mp_pickling *pickling, mp_dumped_memory *memory)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pickling->buffers); i++) {
+        const Py_buffer *view = PyPickleBuffer_GetBuffer(PyList_GET_ITEM(pickling->buffers, i));
+        if (view == NULL)
+            return -1; // released by what was pickled after it
+        memory->pieces[memory->count++] = (mp_piece){view->buf, (size_t)view->len};
+        memory->buffers++;
+    }
+    return 0;
+}
+
+int mp_dumped_open(const mp_dumped *dumped, mp_dumped_memory *memory)
+{
+    const mp_pickling *pickling = (const mp_pickling *)(const void *)dumped->pickling;
+    *memory = (mp_dumped_memory){.pieces = memory->few, .count = 1};
+    if (pickling == NULL) {
+        memory->pieces[memory->count++] = piece_of(dumped->custom);
+        return 0;
+    }
+    Py_ssize_t pieces = PyList_GET_SIZE(pickling->pieces);
+    size_t all = 1 + (size_t)pieces + (size_t)PyList_GET_SIZE(pickling->buffers);
+    if (all > Py_ARRAY_LENGTH(memory->few))
+        memory->pieces = PyMem_New(mp_piece, all);
+    if (memory->pieces == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < pieces; i++)
+        memory->pieces[memory->count++] = piece_of(PyList_GET_ITEM(pickling->pieces, i));
+    if (add_buffers(pickling, memory) < 0) {
+        mp_dumped_release(memory);
+        return -1;
+    }
+    return 0;
+}
+
+void mp_dumped_release(mp_dumped_memory *memory)
+{
+    if (memory->pieces != memory->few)
+        PyMem_Free(memory->pieces);
+}
+
+PyObject *mp_dumped_bytes(const mp_dumped *dumped)
+{
+    if (dumped->pickling == NULL)
+        return Py_NewRef(dumped->custom);
+    const mp_pickling *pickling = (const mp_pickling *)(const void *)dumped->pickling;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, pickling->size);
+    char *at = bytes == NULL ? NULL : PyBytes_AS_STRING(bytes);
+    for (Py_ssize_t i = 0; bytes != NULL && i < PyList_GET_SIZE(pickling->pieces); i++) {
+        mp_piece piece = piece_of(PyList_GET_ITEM(pickling->pieces, i));
+        memcpy(at, piece.data, piece.size);
+        at += piece.size;
+    }
+    return bytes;
+}
+
+/* May the pickle name the standard library's package? Its name would stand in it as it is. */
+static bool names_multiprocessing(PyObject *bytes)
+{
+    static const char name[] = "multiprocessing";
+    return memmem(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), name,
+                  sizeof(name) - 1) != NULL;
+}
+
+PyObject *mp_load(PyObject *object, PyObject *bytes, PyObject *buffers, bool stranger)
+{
+    codec *self = (codec *)(void *)object;
+    bool plain;
+    if (mp_codec_global(object, "_ForkingPickler") == NULL)
+        return NULL;
+    PyTypeObject *class = pickler_class(self, &plain);
+    if (class == NULL)
+        return NULL;
+    if (mp_likely(plain && !(stranger && names_multiprocessing(bytes))))
+        return call_loads(self, bytes, buffers);
+    return PyObject_CallMethod((PyObject *)class, "loads", "O", bytes);
+}
+
 /* ---- setting up ---- */
 
 PyDoc_STRVAR(
@@ -884,13 +1030,14 @@ PyDoc_STRVAR(
     "        there whenever they are needed.\n"
     "    register_late: called after modules were imported, to register reducers for their types.\n");
 
-static int codec_fill(codec *self, PyObject *names, PyObject *late)
+static int codec_fill(codec *self, const char *module, PyObject *names, PyObject *late)
 {
     PyObject *plain = PyDict_GetItemString(names, "_ForkingPickler");
     if (plain == NULL || !PyType_Check(plain)) {
-        PyErr_SetString(PyExc_TypeError, "queue_setup(): _ForkingPickler must be a class");
+        PyErr_Format(PyExc_TypeError, "%s._ForkingPickler must be a class", module);
         return -1;
     }
+    self->module = module;
     self->names = Py_NewRef(names);
     self->register_late = Py_NewRef(late);
     self->plain = (PyTypeObject *)(void *)Py_NewRef(plain);
@@ -898,10 +1045,18 @@ static int codec_fill(codec *self, PyObject *names, PyObject *late)
         self->original[i] = Py_XNewRef(guarded_now(self, i));
     self->idle = PyList_New(0);
     self->pickler_key = PyUnicode_InternFromString("_ForkingPickler");
-    PyObject *module = PyImport_ImportModule("_pickle");
-    self->loads = module == NULL ? NULL : PyObject_GetAttrString(module, "loads");
-    Py_XDECREF(module);
+    PyObject *pickle = PyImport_ImportModule("_pickle");
+    self->loads = pickle == NULL ? NULL : PyObject_GetAttrString(pickle, "loads");
+    Py_XDECREF(pickle);
     return self->idle == NULL || self->pickler_key == NULL || self->loads == NULL ? -1 : 0;
+}
+
+static PyObject *codec_new(mp_state *state, const char *module, PyObject *names, PyObject *late)
+{
+    PyObject *object = state->codec_type->tp_alloc(state->codec_type, 0);
+    if (object != NULL && codec_fill((codec *)(void *)object, module, names, late) < 0)
+        Py_CLEAR(object);
+    return object;
 }
 
 static PyObject *queue_setup(PyObject *module, PyObject *args)
@@ -910,17 +1065,38 @@ static PyObject *queue_setup(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O:queue_setup", &PyDict_Type, &names, &late))
         return NULL;
     mp_state *state = mp_state_get(module);
-    PyObject *object = state->codec_type->tp_alloc(state->codec_type, 0);
-    if (object == NULL || codec_fill((codec *)(void *)object, names, late) < 0) {
-        Py_XDECREF(object);
+    PyObject *object = codec_new(state, "cmultiprocessing.queues", names, late);
+    if (object == NULL)
         return NULL;
-    }
     Py_XSETREF(state->codec, object);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    connection_setup_doc,
+    "connection_setup(names, register_late, /)\n--\n\n"
+    "Say how connections pickle; called by cmultiprocessing.connection when it is imported.\n\n"
+    "Args:\n"
+    "    names: globals of that module. _ForkingPickler, BufferTooShort and TimeoutError are\n"
+    "        looked up there whenever they are needed.\n"
+    "    register_late: as in queue_setup().\n");
+
+static PyObject *connection_setup(PyObject *module, PyObject *args)
+{
+    PyObject *names, *late;
+    if (!PyArg_ParseTuple(args, "O!O:connection_setup", &PyDict_Type, &names, &late))
+        return NULL;
+    mp_state *state = mp_state_get(module);
+    PyObject *object = codec_new(state, "cmultiprocessing.connection", names, late);
+    if (object == NULL)
+        return NULL;
+    Py_XSETREF(state->connection_codec, object);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef codec_functions[] = {
     {"queue_setup", queue_setup, METH_VARARGS, setup_doc},
+    {"connection_setup", connection_setup, METH_VARARGS, connection_setup_doc},
     {NULL, NULL, 0, NULL},
 };
 

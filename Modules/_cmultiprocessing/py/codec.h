@@ -15,8 +15,9 @@
 #ifndef MP_PY_CODEC_H
 #define MP_PY_CODEC_H
 
-#include "py/state.h" // PyObject
+#include "py/sharing.h" // pins
 
+#include "os/stream.h"       // pieces
 #include "structures/ring.h" // items
 
 /* An object on its way into a ring. */
@@ -45,6 +46,53 @@ PyObject *mp_decode(mp_state *state, const void *record);
 
 /* Release a taken record that nobody wants. */
 void mp_decode_drop(const void *record);
+
+/* ---- pickles for connections ----
+ *
+ *     mp_dumped dumped;
+ *     if (mp_dump(state, codec, object, false, &dumped) == 0) {
+ *         mp_dumped_memory memory;
+ *         if (mp_dumped_open(&dumped, &memory) == 0)
+ *             ... memory.pieces[1 .. memory.count) ...; mp_dumped_release(&memory)
+ *         mp_dumped_close(&dumped, sent);
+ *     } */
+
+/* An object that was pickled: what the pickle consists of, and what it pins. */
+typedef struct mp_dumped {
+    PyObject *codec;    // borrowed; it lives as long as the module
+    PyObject *pickling; // by the package's own pickler; else NULL and
+    PyObject *custom;   // bytes, by a class that replaced it
+    mp_pins pins;       // of the shared objects in it
+    unsigned int version;
+} mp_dumped;
+
+/* The same as memory that stays until mp_dumped_release. */
+typedef struct mp_dumped_memory {
+    mp_piece *pieces; // [0] is the caller's, for a head; then the pickle; then `buffers` buffers
+    size_t count;
+    size_t buffers;
+    mp_piece few[6];
+} mp_dumped_memory;
+
+/* Pickle `object`. `outside`: large protocol 5 buffers stay outside of the pickle. 0, or -1 with an
+ * exception set. */
+int mp_dump(mp_state *state, PyObject *codec, PyObject *object, bool outside, mp_dumped *dumped);
+int mp_dumped_open(const mp_dumped *dumped, mp_dumped_memory *memory);
+void mp_dumped_release(mp_dumped_memory *memory);
+
+/* As one bytes object. */
+PyObject *mp_dumped_bytes(const mp_dumped *dumped);
+
+/* Forget it. Not sent: what it pins is let go. Keeps an exception that is set. */
+void mp_dumped_close(mp_dumped *dumped, bool sent);
+
+/* The object of a pickle. `buffers`: list or NULL. A pickle of a stranger may name modules of the
+ * standard library's multiprocessing: they mean ours. */
+PyObject *mp_load(PyObject *codec, PyObject *bytes, PyObject *buffers, bool stranger);
+
+/* A name of the module that the codec was made for, as it is now: borrowed, or NULL with an exception
+ * set. A codec of NULL: RuntimeError. */
+PyObject *mp_codec_global(PyObject *codec, const char *name);
 
 /* A name of cmultiprocessing.queues as it is now: borrowed, NULL with an exception set. */
 PyObject *mp_codec_name(mp_state *state, const char *name);

@@ -145,7 +145,7 @@ static PyObject *pickling_buffer(PyObject *object, PyObject *buffer)
     const Py_buffer *view = PyPickleBuffer_GetBuffer(buffer);
     if (view == NULL)
         return NULL;
-    if (view->len < MP_BUFFER_LEAST || !PyBuffer_IsContiguous(view, 'A') ||
+    if (self->inside || view->len < MP_BUFFER_LEAST || !PyBuffer_IsContiguous(view, 'A') ||
         PyList_GET_SIZE(self->buffers) >= MP_PICKLE_BUFFERS_MAX)
         Py_RETURN_TRUE;
     if (PyList_Append(self->buffers, buffer) < 0)

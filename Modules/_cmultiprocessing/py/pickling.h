@@ -12,6 +12,8 @@
 
 #include "py/state.h" // PyObject
 
+#include <stdbool.h> // inside
+
 typedef struct mp_pickling {
     PyObject head;
     PyObject *pickler;
@@ -20,6 +22,7 @@ typedef struct mp_pickling {
     PyObject *pieces;  // list: what the pickler wrote, in order
     PyObject *buffers; // list: PickleBuffer objects that stayed outside
     Py_ssize_t size;   // bytes of all pieces
+    bool inside;       // buffers go into the pickle, all of them; set before a dump
 } mp_pickling;
 
 /* Buffers below this size go into the pickle itself. */

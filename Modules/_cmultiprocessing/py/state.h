@@ -22,10 +22,12 @@
     X(lock_type) X(rlock_type) X(semaphore_type) X(bounded_semaphore_type) X(condition_type) \
     X(event_type) X(barrier_type) X(simple_ring_type) X(ring_type) X(codec_type) \
     X(pickling_type) X(reducers_type) X(buffer_type) X(block_type) X(synchronized_base_type) \
-    X(synchronized_type) X(synchronized_array_type) X(synchronized_string_type)
+    X(synchronized_type) X(synchronized_array_type) X(synchronized_string_type) \
+    X(connection_type)
 #define MP_STATE_OBJECTS(X) \
     X(owner_died_warning) X(memory_limit_error) X(rebuild) X(broken_barrier_error) X(codec) \
-    X(typecodes) X(ctypes_entries) X(describe_ctype) X(cell_code) X(reduce_synchronized)
+    X(typecodes) X(ctypes_entries) X(describe_ctype) X(cell_code) X(reduce_synchronized) \
+    X(connection_codec)
 // clang-format on
 
 /* Written by the exec steps only, constant afterwards: readers need no lock. */
@@ -66,5 +68,6 @@ int mp_codec_exec(PyObject *module);
 int mp_queue_exec(PyObject *module);
 int mp_descriptors_exec(PyObject *module);
 int mp_sharedctypes_exec(PyObject *module);
+int mp_connection_exec(PyObject *module);
 
 #endif

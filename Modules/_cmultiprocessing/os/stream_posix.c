@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: PSF-2.0
+#include "os/stream.h" // the contract
+
+#include <errno.h>      // why a call failed
+#include <limits.h>     // INT_MAX
+#include <poll.h>       // readiness
+#include <stdlib.h>     // lists for poll
+#include <sys/ioctl.h>  // FIONREAD
+#include <sys/socket.h> // sockets
+#include <sys/uio.h>    // gathering
+#include <unistd.h>     // read, close
+
+/* One sleep lasts so long at most: a signal that arrives just before it is looked at then. */
+#define SLICE (500 * (mp_time)MP_MILLISECOND)
+/* Linux moves at most this many bytes per call. */
+#define MOST_BYTES ((size_t)0x7ffff000)
+/* poll() takes its list from the stack up to so many. */
+enum { FEW = 64 };
+
+static mp_status failed(void)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return MP_WOULD_BLOCK;
+    return errno == EINTR ? MP_INTERRUPTED : MP_SYSTEM;
+}
+
+/* What a read or a write says; end of file is a result. */
+static mp_status moved(ssize_t bytes, size_t *count)
+{
+    if (bytes < 0)
+        return failed();
+    *count = (size_t)bytes;
+    return bytes == 0 ? MP_CLOSED : MP_OK;
+}
+
+/* Is it ready now? Errors and hang-ups are: the call that follows says what they are. */
+static bool is_ready(int file, short events)
+{
+    struct pollfd item = {.fd = file, .events = events};
+    return poll(&item, 1, 0) > 0;
+}
+
+static mp_status read_plain(const mp_stream *stream, void *data, size_t size, size_t *got)
+{
+    if (!is_ready(stream->file, POLLIN))
+        return MP_WOULD_BLOCK;
+    return moved(read(stream->file, data, size), got);
+}
+
+mp_status mp_stream_read(mp_stream *stream, void *data, size_t size, size_t *got)
+{
+    mp_assert(size > 0);
+    if (size > MOST_BYTES)
+        size = MOST_BYTES;
+    if (mp_likely(!stream->plain)) {
+        ssize_t bytes = recv(stream->file, data, size, MSG_DONTWAIT);
+        if (mp_likely(bytes >= 0 || errno != ENOTSOCK))
+            return moved(bytes, got);
+        stream->plain = true;
+    }
+    return read_plain(stream, data, size, got);
+}
+
+mp_status mp_stream_peek(mp_stream *stream, void *data, size_t size, size_t *got)
+{
+    if (!stream->plain) {
+        ssize_t bytes = recv(stream->file, data, size, MSG_DONTWAIT | MSG_PEEK);
+        if (bytes >= 0 || errno != ENOTSOCK)
+            return moved(bytes, got);
+        stream->plain = true;
+    }
+    return MP_MISUSE;
+}
+
+bool mp_stream_available(int file, size_t *bytes)
+{
+    int count;
+    if (ioctl(file, FIONREAD, &count) != 0 || count < 0)
+        return false;
+    *bytes = (size_t)count;
+    return true;
+}
+
+mp_status mp_stream_write(mp_stream *stream, const mp_piece *pieces, size_t count, size_t *put)
+{
+    struct iovec list[MP_STREAM_PIECES];
+    size_t total = 0, used = 0;
+    while (used < count && used < MP_STREAM_PIECES && total < MOST_BYTES) {
+        size_t size =
+            pieces[used].size < MOST_BYTES - total ? pieces[used].size : MOST_BYTES - total;
+        list[used] = (struct iovec){(void *)(uintptr_t)pieces[used].data, size};
+        total += size;
+        used++;
+    }
+    mp_assert(total > 0);
+    if (mp_likely(!stream->plain)) {
+        struct msghdr message = {.msg_iov = list, .msg_iovlen = used};
+        ssize_t bytes = sendmsg(stream->file, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (mp_likely(bytes >= 0 || errno != ENOTSOCK))
+            return moved(bytes, put);
+        stream->plain = true;
+    }
+    return moved(writev(stream->file, list, (int)used), put);
+}
+
+bool mp_stream_hung_up(int file)
+{
+    struct pollfd item = {.fd = file, .events = POLLRDHUP};
+    return poll(&item, 1, 0) > 0;
+}
+
+bool mp_stream_may_block(const mp_stream *stream)
+{
+    return stream->plain && !is_ready(stream->file, POLLOUT);
+}
+
+/* ---- sleeping ---- */
+
+/* What is left until the deadline or the end of the slice; `*last`: it is the deadline's. */
+static struct timespec time_left(mp_time deadline, bool *last)
+{
+    mp_time left = SLICE;
+    *last = false;
+    if (deadline != MP_FOREVER) {
+        mp_time now = mp_clock_now();
+        mp_time until = deadline > now ? deadline - now : 0;
+        *last = until <= SLICE;
+        left = *last ? until : SLICE;
+    }
+    return (struct timespec){.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+}
+
+static mp_status sleep_on(struct pollfd *list, size_t count, mp_time deadline)
+{
+    bool last;
+    struct timespec left = time_left(deadline, &last);
+    int ready = ppoll(list, count, &left, NULL);
+    if (ready > 0)
+        return MP_OK;
+    if (ready == 0)
+        return last ? MP_TIMEOUT : MP_INTERRUPTED;
+    return errno == EINTR ? MP_INTERRUPTED : MP_SYSTEM;
+}
+
+mp_status mp_stream_wait(int file, enum mp_stream_event event, mp_time deadline)
+{
+    struct pollfd item = {.fd = file, .events = event == MP_STREAM_READ ? POLLIN : POLLOUT};
+    return sleep_on(&item, 1, deadline);
+}
+
+mp_status mp_stream_wait_many(mp_stream_item *items, size_t count, mp_time deadline)
+{
+    struct pollfd few[FEW];
+    struct pollfd *list = count <= FEW ? few : malloc(count * sizeof *list);
+    if (list == NULL)
+        return MP_NO_MEMORY;
+    for (size_t i = 0; i < count; i++)
+        list[i] = (struct pollfd){.fd = items[i].file, .events = POLLIN};
+    mp_status status = sleep_on(list, count, deadline);
+    for (size_t i = 0; i < count; i++)
+        items[i].ready = status == MP_OK && list[i].revents != 0;
+    int error = errno;
+    if (list != few)
+        free(list);
+    errno = error;
+    return status;
+}
+
+/* ---- descriptors ---- */
+
+mp_status mp_stream_pair(bool duplex, int ends[2])
+{
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return MP_SYSTEM;
+    if (!duplex)
+        (void)shutdown(ends[0], SHUT_WR); // ends[1] is at its end of file, for ever
+    return MP_OK;
+}
+
+mp_status mp_stream_close(int file)
+{
+    // Linux has closed it even if it says EINTR: again would close somebody else's.
+    return close(file) == 0 || errno == EINTR ? MP_OK : MP_SYSTEM;
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: PSF-2.0
+#define PY_SSIZE_T_CLEAN // "y#" takes a Py_ssize_t
+#include "py/connection.h"
+
+#include "py/arguments.h" // send_bytes(buf, offset, size)
+#include "py/blocking.h"  // waiting without the GIL
+#include "py/errors.h"    // mp_raise
+
+/* Up to so many bytes are handed to the kernel with the GIL held: copying them takes less than dropping
+ * the GIL and getting it back from a thread that computes. */
+#define QUICK ((size_t)16384)
+
+/* ---- whole frames ---- */
+
+typedef struct sending {
+    mp_connection *self;
+    mp_frame_out frame;
+    bool my_turn;
+} sending;
+
+static mp_status send_step(void *context, mp_time deadline)
+{
+    sending *work = context;
+    mp_connection *self = work->self;
+    if (!work->my_turn) {
+        mp_status status = mp_turn_wait(&self->sending, deadline);
+        if (status != MP_OK)
+            return status;
+        work->my_turn = true;
+        if (self->cut)
+            return MP_WOULD_BLOCK; // while we waited for our turn
+    }
+    for (;;) {
+        if (self->stream.file < 0)
+            return MP_CLOSED; // by another thread, meanwhile
+        mp_status status = mp_frame_write(&work->frame, &self->stream);
+        if (status != MP_WOULD_BLOCK)
+            return status;
+        status = mp_stream_wait(self->stream.file, MP_STREAM_WRITE, deadline);
+        if (status != MP_OK)
+            return status;
+    }
+}
+
+static size_t size_of(const mp_piece *pieces, size_t count)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++)
+        size += pieces[i].size;
+    return size;
+}
+
+/* Write it all in one turn. What is small goes at once, with the GIL held. */
+static mp_status send_whole(sending *work)
+{
+    mp_connection *self = work->self;
+    mp_frame_out *frame = &work->frame;
+    mp_status status = MP_WOULD_BLOCK;
+    work->my_turn = mp_turn_try(&self->sending);
+    bool quick =
+        work->my_turn && !self->stream.plain && size_of(frame->pieces, frame->count) <= QUICK;
+    if (quick && !self->cut)
+        status = mp_frame_write(frame, &self->stream);
+    if (status == MP_INTERRUPTED && PyErr_CheckSignals() == 0)
+        status = MP_WOULD_BLOCK;
+    if (status == MP_WOULD_BLOCK && !self->cut)
+        status = mp_blocking_run(send_step, work, MP_FOREVER);
+    if (status != MP_OK && frame->begun)
+        self->cut = true;
+    if (work->my_turn)
+        mp_turn_end(&self->sending);
+    return status;
+}
+
+static int raise_unsent(const mp_connection *self, mp_status status, const char *call)
+{
+    if (self->cut && status == MP_WOULD_BLOCK)
+        PyErr_Format(PyExc_OSError,
+                     "Connection.%s(): an earlier message was cut off in the middle; nothing can "
+                     "follow it",
+                     call);
+    else if (status == MP_CLOSED)
+        (void)mp_connection_check_open(self);
+    else
+        (void)mp_connection_raise(self, status, call);
+    return -1;
+}
+
+static int send_pieces(mp_connection *self, mp_piece *pieces, size_t count, const char *call)
+{
+    sending work = {.self = self, .frame = {.pieces = pieces, .count = count}};
+    mp_status status = send_whole(&work);
+    return mp_likely(status == MP_OK) ? 0 : raise_unsent(self, status, call);
+}
+
+int mp_connection_send_plain(mp_connection *self, mp_piece *pieces, size_t count, const char *call)
+{
+    unsigned char head[MP_FRAME_HEAD_MAX];
+    uint64_t size = size_of(pieces + 1, count - 1);
+    pieces[0] = (mp_piece){head, mp_frame_head(size, head)};
+    return send_pieces(self, pieces, count, call);
+}
+
+/* ---- bytes ---- */
+
+static int send_buffer(mp_connection *self, const mp_piece *part, const char *call)
+{
+    mp_piece pieces[2] = {{NULL, 0}, *part};
+    return mp_connection_send_plain(self, pieces, 2, call);
+}
+
+/* Where a subclass sends bytes itself, it gets them as it would from the standard library. */
+static int send_by_subclass(PyObject *method, PyObject *buffer, Py_ssize_t offset,
+                            const mp_piece *part)
+{
+    PyObject *view = PyMemoryView_FromObject(buffer);
+    PyObject *bytes = view == NULL ? NULL : PyObject_CallMethod(view, "cast", "s", "B");
+    PyObject *sliced =
+        bytes == NULL ? NULL : PySequence_GetSlice(bytes, offset, offset + (Py_ssize_t)part->size);
+    PyObject *done = sliced == NULL ? NULL : PyObject_CallOneArg(method, sliced);
+    Py_XDECREF(view);
+    Py_XDECREF(bytes);
+    Py_XDECREF(sliced);
+    Py_XDECREF(done);
+    Py_DECREF(method);
+    return done == NULL ? -1 : 0;
+}
+
+static int parse_size(PyObject *value, Py_ssize_t *size)
+{
+    *size = PyNumber_AsSsize_t(value, PyExc_OverflowError);
+    return *size == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static int send_part(mp_connection *self, PyObject *buffer, Py_buffer *whole, PyObject **values)
+{
+    Py_ssize_t offset = 0, size = 0;
+    bool to_the_end = values[2] == NULL || values[2] == Py_None;
+    mp_piece part;
+    PyObject *own;
+    if ((values[1] != NULL && parse_size(values[1], &offset) < 0) ||
+        (!to_the_end && parse_size(values[2], &size) < 0) ||
+        mp_connection_part(whole, offset, size, to_the_end, &part) < 0)
+        return -1;
+    int overridden = mp_connection_override(self, "_send_bytes", &own);
+    if (overridden > 0)
+        return send_by_subclass(own, buffer, offset, &part);
+    if (overridden < 0)
+        return -1;
+    return send_buffer(self, &part, "send_bytes");
+}
+
+static int check_sendable(mp_connection *self)
+{
+    return mp_connection_check_open(self) < 0 ? -1 : mp_connection_check_writable(self);
+}
+
+PyObject *mp_connection_send_bytes(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                                   PyObject *kwnames)
+{
+    static const mp_signature signature = {"send_bytes", {"buf", "offset", "size"}, 3, 1, 3};
+    mp_connection *self = mp_connection_of(object);
+    PyObject *values[3];
+    Py_buffer whole;
+    if (check_sendable(self) < 0 ||
+        mp_arguments_sort(&signature, args, nargs, kwnames, values) < 0 ||
+        PyObject_GetBuffer(values[0], &whole, PyBUF_SIMPLE) < 0)
+        return NULL;
+    int result = send_part(self, values[0], &whole, values);
+    PyBuffer_Release(&whole);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *mp_connection_send_bytes_hook(PyObject *object, PyObject *buffer)
+{
+    mp_connection *self = mp_connection_of(object);
+    Py_buffer whole;
+    PyObject *own;
+    if (mp_connection_check_open(self) < 0 || PyObject_GetBuffer(buffer, &whole, PyBUF_SIMPLE) < 0)
+        return NULL;
+    mp_piece part = {whole.buf, (size_t)whole.len};
+    int result = mp_connection_override(self, "_send", &own);
+    if (result > 0) {
+        unsigned char head[MP_FRAME_HEAD_MAX];
+        size_t length = mp_frame_head((uint64_t)whole.len, head);
+        PyObject *first = PyObject_CallFunction(own, "y#", head, (Py_ssize_t)length);
+        PyObject *second = first == NULL ? NULL : PyObject_CallOneArg(own, buffer);
+        result = second == NULL ? -1 : 0;
+        Py_XDECREF(first);
+        Py_XDECREF(second);
+        Py_DECREF(own);
+    } else if (result == 0) {
+        result = send_buffer(self, &part, "_send_bytes");
+    }
+    PyBuffer_Release(&whole);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *mp_connection_send_hook(PyObject *object, PyObject *buffer)
+{
+    mp_connection *self = mp_connection_of(object);
+    Py_buffer whole;
+    if (mp_connection_check_open(self) < 0 || PyObject_GetBuffer(buffer, &whole, PyBUF_SIMPLE) < 0)
+        return NULL;
+    mp_piece part = {whole.buf, (size_t)whole.len};
+    int result = send_pieces(self, &part, 1, "_send");
+    PyBuffer_Release(&whole);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- objects ---- */
+
+static int send_dumped_by_subclass(PyObject *method, const mp_dumped *dumped)
+{
+    PyObject *bytes = mp_dumped_bytes(dumped);
+    PyObject *done = bytes == NULL ? NULL : PyObject_CallOneArg(method, bytes);
+    Py_XDECREF(bytes);
+    Py_XDECREF(done);
+    Py_DECREF(method);
+    return done == NULL ? -1 : 0;
+}
+
+static int send_dumped(mp_connection *self, const mp_dumped *dumped)
+{
+    PyObject *own;
+    int overridden = mp_connection_override(self, "_send_bytes", &own);
+    if (overridden != 0)
+        return overridden < 0 ? -1 : send_dumped_by_subclass(own, dumped);
+    mp_dumped_memory memory;
+    if (mp_dumped_open(dumped, &memory) < 0)
+        return -1;
+    int result = mp_connection_send_plain(self, memory.pieces, memory.count, "send");
+    mp_dumped_release(&memory);
+    return result;
+}
+
+PyObject *mp_connection_send(PyObject *object, PyObject *sent)
+{
+    mp_connection *self = mp_connection_of(object);
+    mp_dumped dumped;
+    if (check_sendable(self) < 0 ||
+        mp_dump(self->state, self->state->connection_codec, sent, false, &dumped) < 0)
+        return NULL;
+    int result = send_dumped(self, &dumped);
+    mp_dumped_close(&dumped, result == 0);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
