@@ -17,11 +17,17 @@
 
 #include "os/os.h" // mp_time
 
+/* What it takes to try without blocking. Found out by the first calls that fail. */
+enum mp_stream_kind {
+    MP_STREAM_SOCKET = 0,
+    MP_STREAM_PIPE, // or whatever else knows RWF_NOWAIT
+    MP_STREAM_OTHER, // waits for readiness first; blocks all the same if another process is faster, or
+                     // if it writes more than fits
+};
+
 typedef struct mp_stream {
     int file;
-    /* Not a socket: found out by the first call. A read or a write then waits for readiness first, and
-     * may block all the same if another process is faster, or if it writes more than fits. */
-    bool plain;
+    enum mp_stream_kind kind;
 } mp_stream;
 
 typedef struct mp_piece {
@@ -46,11 +52,8 @@ bool mp_stream_available(int file, size_t *bytes);
 /* Has the other side closed, or failed? What it sent before may still be there to be read. */
 bool mp_stream_hung_up(int file);
 
-/* As many bytes of the pieces as there is room for, in one call. May block where stream->plain. */
+/* As many bytes of the pieces as there is room for, in one call. */
 mp_status mp_stream_write(mp_stream *stream, const mp_piece *pieces, size_t count, size_t *put);
-
-/* Would mp_stream_write block now? Only asked about what is no socket. */
-bool mp_stream_may_block(const mp_stream *stream);
 
 /* Sleep until reading (or writing) does not block, errors and hang-ups included. MP_OK, MP_TIMEOUT,
  * MP_INTERRUPTED (a signal; or the sleep was long and the caller should look around), MP_SYSTEM. */
@@ -65,8 +68,9 @@ typedef struct mp_stream_item {
 
 mp_status mp_stream_wait_many(mp_stream_item *items, size_t count, mp_time deadline);
 
-/* Two connected stream sockets, close-on-exec. Not duplex: ends[0] only reads, ends[1] only writes. */
-mp_status mp_stream_pair(bool duplex, int ends[2]);
+/* Two connected ends, close-on-exec: stream sockets, or a pipe, where ends[0] reads and ends[1] writes.
+ * (Half-closed sockets would be an alternative to pipes; they take three times as long.) */
+mp_status mp_stream_pair(bool duplex, int ends[2], enum mp_stream_kind *kind);
 
 /* MP_SYSTEM where close() says that it was none. Never blocks on EINTR. */
 mp_status mp_stream_close(int file);

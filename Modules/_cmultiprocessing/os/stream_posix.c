@@ -2,6 +2,7 @@
 #include "os/stream.h" // the contract
 
 #include <errno.h>      // why a call failed
+#include <fcntl.h>      // O_CLOEXEC
 #include <limits.h>     // INT_MAX
 #include <poll.h>       // readiness
 #include <stdlib.h>     // lists for poll
@@ -40,11 +41,18 @@ static bool is_ready(int file, short events)
     return poll(&item, 1, 0) > 0;
 }
 
-static mp_status read_plain(const mp_stream *stream, void *data, size_t size, size_t *got)
+/* Not this kind of file: try the next one. */
+static bool other_kind(ssize_t result)
 {
-    if (!is_ready(stream->file, POLLIN))
+    return result < 0 && (errno == ENOTSOCK || errno == EOPNOTSUPP || errno == ENOSYS ||
+                          errno == ESPIPE || errno == EINVAL);
+}
+
+static mp_status read_other(int file, void *data, size_t size, size_t *got)
+{
+    if (!is_ready(file, POLLIN))
         return MP_WOULD_BLOCK;
-    return moved(read(stream->file, data, size), got);
+    return moved(read(file, data, size), got);
 }
 
 mp_status mp_stream_read(mp_stream *stream, void *data, size_t size, size_t *got)
@@ -52,23 +60,30 @@ mp_status mp_stream_read(mp_stream *stream, void *data, size_t size, size_t *got
     mp_assert(size > 0);
     if (size > MOST_BYTES)
         size = MOST_BYTES;
-    if (mp_likely(!stream->plain)) {
+    if (stream->kind == MP_STREAM_SOCKET) {
         ssize_t bytes = recv(stream->file, data, size, MSG_DONTWAIT);
-        if (mp_likely(bytes >= 0 || errno != ENOTSOCK))
+        if (mp_likely(!other_kind(bytes)))
             return moved(bytes, got);
-        stream->plain = true;
+        stream->kind = MP_STREAM_PIPE;
     }
-    return read_plain(stream, data, size, got);
+    if (stream->kind == MP_STREAM_PIPE) {
+        struct iovec list = {data, size};
+        ssize_t bytes = preadv2(stream->file, &list, 1, -1, RWF_NOWAIT);
+        if (mp_likely(!other_kind(bytes)))
+            return moved(bytes, got);
+        stream->kind = MP_STREAM_OTHER;
+    }
+    return read_other(stream->file, data, size, got);
 }
 
 mp_status mp_stream_peek(mp_stream *stream, void *data, size_t size, size_t *got)
 {
-    if (!stream->plain) {
-        ssize_t bytes = recv(stream->file, data, size, MSG_DONTWAIT | MSG_PEEK);
-        if (bytes >= 0 || errno != ENOTSOCK)
-            return moved(bytes, got);
-        stream->plain = true;
-    }
+    if (stream->kind != MP_STREAM_SOCKET)
+        return MP_MISUSE;
+    ssize_t bytes = recv(stream->file, data, size, MSG_DONTWAIT | MSG_PEEK);
+    if (!other_kind(bytes))
+        return moved(bytes, got);
+    stream->kind = MP_STREAM_PIPE;
     return MP_MISUSE;
 }
 
@@ -93,12 +108,18 @@ mp_status mp_stream_write(mp_stream *stream, const mp_piece *pieces, size_t coun
         used++;
     }
     mp_assert(total > 0);
-    if (mp_likely(!stream->plain)) {
+    if (stream->kind == MP_STREAM_SOCKET) {
         struct msghdr message = {.msg_iov = list, .msg_iovlen = used};
         ssize_t bytes = sendmsg(stream->file, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (mp_likely(bytes >= 0 || errno != ENOTSOCK))
+        if (mp_likely(!other_kind(bytes)))
             return moved(bytes, put);
-        stream->plain = true;
+        stream->kind = MP_STREAM_PIPE;
+    }
+    if (stream->kind == MP_STREAM_PIPE) {
+        ssize_t bytes = pwritev2(stream->file, list, (int)used, -1, RWF_NOWAIT);
+        if (mp_likely(!other_kind(bytes)))
+            return moved(bytes, put);
+        stream->kind = MP_STREAM_OTHER;
     }
     return moved(writev(stream->file, list, (int)used), put);
 }
@@ -107,11 +128,6 @@ bool mp_stream_hung_up(int file)
 {
     struct pollfd item = {.fd = file, .events = POLLRDHUP};
     return poll(&item, 1, 0) > 0;
-}
-
-bool mp_stream_may_block(const mp_stream *stream)
-{
-    return stream->plain && !is_ready(stream->file, POLLOUT);
 }
 
 /* ---- sleeping ---- */
@@ -168,13 +184,12 @@ mp_status mp_stream_wait_many(mp_stream_item *items, size_t count, mp_time deadl
 
 /* ---- descriptors ---- */
 
-mp_status mp_stream_pair(bool duplex, int ends[2])
+mp_status mp_stream_pair(bool duplex, int ends[2], enum mp_stream_kind *kind)
 {
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-        return MP_SYSTEM;
-    if (!duplex)
-        (void)shutdown(ends[0], SHUT_WR); // ends[1] is at its end of file, for ever
-    return MP_OK;
+    *kind = duplex ? MP_STREAM_SOCKET : MP_STREAM_PIPE;
+    int result =
+        duplex ? socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) : pipe2(ends, O_CLOEXEC);
+    return result == 0 ? MP_OK : MP_SYSTEM;
 }
 
 mp_status mp_stream_close(int file)

@@ -57,8 +57,8 @@ static mp_status send_whole(sending *work)
     mp_frame_out *frame = &work->frame;
     mp_status status = MP_WOULD_BLOCK;
     work->my_turn = mp_turn_try(&self->sending);
-    bool quick =
-        work->my_turn && !self->stream.plain && size_of(frame->pieces, frame->count) <= QUICK;
+    bool quick = work->my_turn && self->stream.kind != MP_STREAM_OTHER &&
+                 size_of(frame->pieces, frame->count) <= QUICK;
     if (quick && !self->cut)
         status = mp_frame_write(frame, &self->stream);
     if (status == MP_INTERRUPTED && PyErr_CheckSignals() == 0)

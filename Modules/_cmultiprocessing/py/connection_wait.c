@@ -256,12 +256,15 @@ static PyObject *connection_wait(PyObject *module, PyObject *const *args, Py_ssi
 
 /* ---- Pipe ---- */
 
-static PyObject *make_end(mp_state *state, int file, bool readable, bool writable)
+static PyObject *make_end(mp_state *state, int file, enum mp_stream_kind kind, bool readable,
+                          bool writable)
 {
     PyObject *type = (PyObject *)state->connection_type;
     PyObject *end = PyObject_CallFunction(type, "iii", file, (int)readable, (int)writable);
     if (end == NULL)
         (void)mp_stream_close(file);
+    else
+        mp_connection_of(end)->stream.kind = kind;
     return end;
 }
 
@@ -283,16 +286,17 @@ static PyObject *connection_pipe(PyObject *module, PyObject *const *args, Py_ssi
     mp_state *state = mp_state_get(module);
     PyObject *value;
     int ends[2];
+    enum mp_stream_kind kind;
     if (mp_arguments_sort(&signature, args, nargs, kwnames, &value) < 0)
         return NULL;
     int duplex = value == NULL ? 1 : PyObject_IsTrue(value);
     if (duplex < 0)
         return NULL;
-    mp_status status = mp_stream_pair(duplex != 0, ends);
+    mp_status status = mp_stream_pair(duplex != 0, ends, &kind);
     if (status != MP_OK)
         return mp_raise(state, status, "Pipe()");
-    PyObject *first = make_end(state, ends[0], true, duplex != 0);
-    PyObject *second = make_end(state, ends[1], duplex != 0, true);
+    PyObject *first = make_end(state, ends[0], kind, true, duplex != 0);
+    PyObject *second = make_end(state, ends[1], kind, duplex != 0, true);
     PyObject *pair = first == NULL || second == NULL ? NULL : PyTuple_Pack(2, first, second);
     Py_XDECREF(first);
     Py_XDECREF(second);
