@@ -88,11 +88,11 @@ def _home(obj: Any) -> tuple[Any, int] | None:
         root = root._b_base_
     kept = root._objects
     for view in kept.values() if isinstance(kept, dict) else ():
-        if isinstance(view, memoryview) and isinstance(view.obj, heap.BufferWrapper):
-            begin = ctypes.addressof(ctypes.c_char.from_buffer(view)) if view.nbytes else ctypes.addressof(root)
-            offset = ctypes.addressof(obj) - begin
-            if 0 <= offset <= view.nbytes - ctypes.sizeof(obj):
-                return view.obj, offset
+        block = view.obj if isinstance(view, memoryview) else None
+        if isinstance(block, heap.BufferWrapper):
+            offset = ctypes.addressof(obj) - block._address
+            if 0 <= offset <= block.size - ctypes.sizeof(obj):
+                return block, offset
     return None
 
 

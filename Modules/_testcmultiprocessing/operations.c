@@ -5,11 +5,17 @@
 #include "sync/condition.h"  // the same
 
 const struct operation *const operation_tables[] = {
-    operations_toy,       operations_family,
-    operations_chunks,    operations_objects,
-    operations_mutex,     operations_lock,
-    operations_semaphore, operations_condition,
-    operations_ring,      NULL,
+    operations_toy,
+    operations_family,
+    operations_chunks,
+    operations_objects,
+    operations_mutex,
+    operations_lock,
+    operations_semaphore,
+    operations_condition,
+    operations_ring,
+    operations_blocks,
+    NULL,
 };
 
 mp_time soon(unsigned milliseconds)

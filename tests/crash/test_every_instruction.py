@@ -109,7 +109,14 @@ def test_deaths_in_what_repairs_a_death(checked: Path) -> None:
 def test_planted_faults_are_found(checked: Path) -> None:
     """A store moved across the commit, in a toy and in the library itself."""
     faults = stepper.names(checked)[1]
-    assert {"toy-fault-commit-first", "ring-fault-write-after-commit", "lock-fault-name-owner-later"} <= set(faults)
+    expected = {
+        "toy-fault-commit-first",
+        "ring-fault-write-after-commit",
+        "lock-fault-name-owner-later",
+        "block-fault-not-zeroed",
+        "value-fault-clear-first",
+    }
+    assert expected <= set(faults)
     for fault in faults:
         report = stepper.run(checked, "--failures", 1, "--seconds", 20, fault, limit=60)
         assert report.failures, f"{fault} went unnoticed: {report}"

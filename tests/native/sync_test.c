@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: PSF-2.0
-/* Locks, semaphores, conditions, events and barriers from inside: bit patterns, and threads that meet
+/* Locks, semaphores, conditions, events, barriers and cells from inside: bit patterns, and threads that meet
  * on them over one mapping. */
 #include "check.h" // CHECK
 
 #include "shm/objects.h"    // where they live
 #include "sync/barrier.h"   // barriers
+#include "sync/cell.h"      // numbers
 #include "sync/condition.h" // conditions
 #include "sync/event.h"     // events
 #include "sync/lock.h"      // locks
@@ -531,6 +532,85 @@ static void threads_meet(void)
         CHECK(guarded.indices[i] == ROUNDS / 10); // each index once in each round
 }
 
+/* ---- cells ---- */
+
+static mp_number cell_number(mp_cell_kind kind, int64_t value)
+{
+    mp_number number;
+    if (mp_cell_is_real(kind))
+        number.real = (double)value;
+    else
+        number.integer = (uint64_t)value;
+    return number;
+}
+
+static int64_t cell_value(mp_cell_kind kind, mp_number number)
+{
+    return mp_cell_is_real(kind) ? (int64_t)number.real : (int64_t)number.integer;
+}
+
+/* What is added, and what a cell of each kind then holds. */
+static void cell_words(void)
+{
+    static const struct {
+        mp_cell_kind kind;
+        int64_t before, more, after;
+    } rows[] = {
+        {MP_CELL_INT8, 127, 1, -128},
+        {MP_CELL_UINT8, 255, 2, 1},
+        {MP_CELL_INT16, -32768, -1, 32767},
+        {MP_CELL_UINT16, 0, -1, 65535},
+        {MP_CELL_INT32, INT32_MAX, 1, INT32_MIN},
+        {MP_CELL_UINT32, 5, -6, UINT32_MAX},
+        {MP_CELL_INT64, INT64_MAX, 1, INT64_MIN},
+        {MP_CELL_UINT64, 0, -1, -1},
+        {MP_CELL_FLOAT, 3, -5, -2},
+        {MP_CELL_DOUBLE, 3, -5, -2},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        mp_cell_kind kind = rows[i].kind;
+        uint64_t *words = make(MP_TYPE_BLOCK, 3 * sizeof(uint64_t));
+        words[0] = words[2] = UINT64_MAX; // neighbours
+        mp_cell_store(kind, &words[1], cell_number(kind, rows[i].before));
+        CHECK(cell_value(kind, mp_cell_load(kind, &words[1])) == rows[i].before);
+        mp_number sum = mp_cell_add(kind, &words[1], cell_number(kind, rows[i].more));
+        CHECK(cell_value(kind, sum) == rows[i].after);
+        CHECK(cell_value(kind, mp_cell_load(kind, &words[1])) == rows[i].after);
+        mp_number other = cell_number(kind, rows[i].before);
+        CHECK(!mp_cell_compare_exchange(kind, &words[1], other, cell_number(kind, 1)));
+        CHECK(mp_cell_compare_exchange(kind, &words[1], sum, cell_number(kind, 1)));
+        CHECK(cell_value(kind, mp_cell_exchange(kind, &words[1], other)) == 1);
+        CHECK(words[0] == UINT64_MAX && words[2] == UINT64_MAX &&
+              words[1] >> 8 >> (8 * mp_cell_size(kind) - 8) == 0);
+    }
+}
+
+struct counted {
+    mp_cell_kind kind;
+    void *cell;
+};
+
+static void *add_often(void *argument)
+{
+    struct counted *counted = argument;
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        (void)mp_cell_add(counted->kind, counted->cell, cell_number(counted->kind, 3));
+        (void)mp_cell_add(counted->kind, counted->cell, cell_number(counted->kind, -1));
+    }
+    return NULL;
+}
+
+static void threads_add(void)
+{
+    static const mp_cell_kind kinds[] = {MP_CELL_INT16, MP_CELL_INT32, MP_CELL_UINT64,
+                                         MP_CELL_FLOAT, MP_CELL_DOUBLE};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct counted counted = {kinds[i], make(MP_TYPE_BLOCK, sizeof(uint64_t))};
+        in_threads(THREADS, add_often, &counted);
+        CHECK(cell_value(kinds[i], mp_cell_load(kinds[i], counted.cell)) == THREADS * 2 * ROUNDS);
+    }
+}
+
 int main(int argc, char **argv)
 {
 #define TEST(name)                                                                                 \
@@ -554,6 +634,8 @@ int main(int argc, char **argv)
         TEST(threads_get_one_wake_up_each),
         TEST(threads_see_what_was_set),
         TEST(threads_meet),
+        TEST(cell_words),
+        TEST(threads_add),
         {NULL, NULL},
     };
     return run_tests(tests, argc, argv);

@@ -127,6 +127,12 @@ static PyObject *get_size(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromSsize_t(block_of(self)->size);
 }
 
+/* Where it is in this process, for whoever has the address of a part of it. */
+static PyObject *get_address(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromVoidPtr(block_of(self)->bytes);
+}
+
 /* ---- tables ---- */
 
 static PyMethodDef block_methods[] = {
@@ -139,6 +145,7 @@ static PyMethodDef block_methods[] = {
 static PyGetSetDef block_getset[] = {
     MP_SHARED_DICT,
     {"size", get_size, NULL, "How many bytes it has.", NULL},
+    {"_address", get_address, NULL, "Where they are in this process.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
