@@ -8,6 +8,7 @@ without asking ctypes.
 from __future__ import annotations
 
 import ctypes
+import operator
 import weakref
 
 from . import _cmultiprocessing, heap
@@ -86,8 +87,8 @@ def _home(obj: Any) -> tuple[Any, int] | None:
     root = obj
     while root._b_base_ is not None:
         root = root._b_base_
-    kept = root._objects
-    for view in kept.values() if isinstance(kept, dict) else ():
+    kept = root._objects  # a dict where the type has parts, else what is kept itself
+    for view in kept.values() if isinstance(kept, dict) else (kept,):
         block = view.obj if isinstance(view, memoryview) else None
         if isinstance(block, heap.BufferWrapper):
             offset = ctypes.addressof(obj) - block._address
@@ -103,17 +104,31 @@ def reduce_ctype(obj: Any) -> Any:
         ValueError: an object in private memory that contains pointers.
     """
     home = _home(obj)
-    if home is None:
-        return obj.__reduce_ex__(4)
-    return rebuild_ctype, _parts(obj, *home)
+    if home is not None:
+        return rebuild_ctype, _parts(obj, *home)
+    reduced = obj.__reduce_ex__(4)
+    if _is_plain_array(obj):
+        return _private_array, (obj._type_, obj._length_, reduced[1][1])
+    return reduced
+
+
+def _is_plain_array(obj: Any) -> bool:
+    """Is it an array of a type that was made by multiplying? Such a type has no name to be found by."""
+    return isinstance(obj, ctypes.Array) and type(obj) is obj._type_ * obj._length_
 
 
 def _parts(obj: Any, block: Any, offset: int) -> tuple[Any, Any, int | None, int]:
-    """Arguments for rebuild_ctype. The type of an array has no name: its item's type and its length travel."""
-    type_ = type(obj)
-    if isinstance(obj, ctypes.Array) and type_ is obj._type_ * obj._length_:
+    """Arguments for rebuild_ctype."""
+    if _is_plain_array(obj):
         return obj._type_, block, obj._length_, offset
-    return type_, block, None, offset
+    return type(obj), block, None, offset
+
+
+def _private_array(item: Any, length: int, state: Any) -> Any:
+    """A copy of an array in private memory."""
+    array = (item * length)()
+    array.__setstate__(*state)
+    return array
 
 
 def rebuild_ctype(type_: Any, wrapper: Any, length: int | None, offset: int = 0) -> Any:
@@ -208,11 +223,12 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
 
     Since 2.6; multiprocessing documentation, 'The multiprocessing.sharedctypes module'.
     """
-    item = typecode_to_type.get(typecode_or_type, typecode_or_type)
-    if item not in _entries:
+    is_code = isinstance(typecode_or_type, str)
+    item = typecode_to_type.get(typecode_or_type, typecode_or_type) if is_code else typecode_or_type
+    if not isinstance(item, type) or item not in _entries:
         _describe(item)
-    if hasattr(size_or_initializer, "__index__"):
-        return _new_value(item * size_or_initializer)
+    if not hasattr(size_or_initializer, "__len__"):
+        return _new_value(item * operator.index(size_or_initializer))
     array = _new_value(item * len(size_or_initializer))
     array.__init__(*size_or_initializer)
     return array

@@ -18,6 +18,13 @@ static int create(mp_state *state, mp_block_object *self, Py_ssize_t size)
     mp_status status = mp_family_enter();
     if (mp_likely(status == MP_OK))
         status = mp_block_create((uint64_t)size, &self->shared.handle);
+    if (mp_unlikely(status == MP_TOO_LARGE)) {
+        PyErr_Format(state->memory_limit_error,
+                     "a shared block of %zd bytes: limit is %llu bytes, all that is reserved for "
+                     "this process and its relatives",
+                     size, (unsigned long long)mp_family_shm()->size);
+        return -1;
+    }
     if (mp_unlikely(status != MP_OK)) {
         char what[80];
         PyOS_snprintf(what, sizeof(what), "a shared block of %lld bytes", (long long)size);

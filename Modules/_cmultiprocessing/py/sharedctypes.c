@@ -9,7 +9,9 @@
  * of the type codes and whatever else Python found worth keeping. A new reference. */
 static PyObject *entry_of(mp_state *state, PyObject *type)
 {
-    PyObject *entry = PyDict_GetItemWithError(state->ctypes_entries, type);
+    PyObject *entry = NULL;
+    if (PyType_Check(type)) // whatever else it is has perhaps no hash
+        entry = PyDict_GetItemWithError(state->ctypes_entries, type);
     if (entry != NULL)
         return Py_NewRef(entry);
     return PyErr_Occurred() ? NULL : PyObject_CallOneArg(state->describe_ctype, type);
@@ -58,9 +60,12 @@ static PyObject *raw_value(PyObject *module, PyObject *const *args, Py_ssize_t n
         PyErr_SetString(PyExc_TypeError, "RawValue() needs a type code or a ctypes type");
         return NULL;
     }
-    PyObject *type = PyDict_GetItemWithError(state->typecodes, args[0]);
-    if (type == NULL && PyErr_Occurred())
-        return NULL;
+    PyObject *type = NULL;
+    if (PyUnicode_Check(args[0])) {
+        type = PyDict_GetItemWithError(state->typecodes, args[0]);
+        if (type == NULL && PyErr_Occurred())
+            return NULL;
+    }
     PyObject *object = make_object(state, type == NULL ? args[0] : type);
     if (object != NULL && initialize(object, args + 1, nargs - 1) < 0)
         Py_CLEAR(object);
