@@ -56,16 +56,16 @@ def test_nothing_starts_it_unasked() -> None:
 
 @pytest.mark.parametrize("cleaned", [True, False])
 def test_exit_code_tells_whether_something_was_left(tracker: Any, capfd: Any, cleaned: bool) -> None:
-    tracker.register("somename", "dummy")
+    tracker.register("somename", "noop")
     assert tracker._check_alive()
     assert tracker._exitcode is None
     if cleaned:
-        tracker.unregister("somename", "dummy")
-        tracker.unregister("somename", "dummy")  # once too often: no traceback
+        tracker.unregister("somename", "noop")
+        tracker.unregister("somename", "noop")  # once too often: no traceback
     tracker._stop()
     assert tracker._exitcode == (0 if cleaned else 1)
     err = capfd.readouterr().err
-    assert ("1 leaked dummy objects to clean up at shutdown" in err) is not cleaned
+    assert ("1 leaked noop objects to clean up at shutdown" in err) is not cleaned
 
 
 def test_a_tracker_never_needed_has_left_nothing(tracker: Any) -> None:
@@ -76,13 +76,13 @@ def test_a_tracker_never_needed_has_left_nothing(tracker: Any) -> None:
 @pytest.mark.parametrize("name", ["a" * 512, "one\ntwo", "\u00e9"])
 def test_names_that_do_not_fit_a_line(tracker: Any, name: str) -> None:
     with pytest.raises(ValueError):
-        tracker.register(name, "dummy")
+        tracker.register(name, "noop")
     assert tracker._pid is None, "nothing was started for it"
 
 
 def test_names_with_colons(tracker: Any) -> None:
-    tracker.register("a:b:c", "dummy")
-    tracker.unregister("a:b:c", "dummy")
+    tracker.register("a:b:c", "noop")
+    tracker.unregister("a:b:c", "noop")
     tracker._stop()
     assert tracker._exitcode == 0
 
@@ -91,8 +91,8 @@ def test_names_with_colons(tracker: Any) -> None:
 def test_signals_to_the_whole_group_leave_it_alone(tracker: Any, number: int) -> None:
     tracker.ensure_running()
     os.kill(tracker._pid, number)
-    tracker.register("name", "dummy")
-    tracker.unregister("name", "dummy")
+    tracker.register("name", "noop")
+    tracker.unregister("name", "noop")
     tracker._stop()
     assert tracker._exitcode == 0
 
@@ -129,13 +129,13 @@ def test_item_11_finalizers_may_use_it_at_any_moment(tracker: Any) -> None:
             self.name, self.cycle = name, self
 
         def __del__(self) -> None:
-            tracker.unregister(self.name, "dummy")
+            tracker.unregister(self.name, "noop")
 
     thresholds = gc.get_threshold()
     gc.set_threshold(1)
     try:
         for i in range(300):
-            tracker.register(f"name{i}", "dummy")
+            tracker.register(f"name{i}", "noop")
             Named(f"name{i}")
     finally:
         gc.set_threshold(*thresholds)
@@ -198,8 +198,8 @@ def test_unknown_kinds_are_reported(tracker: Any, capfd: Any) -> None:
     tracker.register("name", "no such kind")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tracker.register("other", "dummy")
-        tracker.unregister("other", "dummy")
+        tracker.register("other", "noop")
+        tracker.unregister("other", "noop")
     tracker._stop()
     assert tracker._exitcode == 0
     assert "unknown kind 'no such kind'" in capfd.readouterr().err
