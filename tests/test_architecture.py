@@ -45,8 +45,8 @@ LEVELS = {
     for level, names in enumerate(
         [
             "_cmultiprocessing",
-            "_alias _default_context _errors _interpreter _later _leash _log_records _peers _socket_files _spawning "
-            "_threads",
+            "_alias _default_context _errors _interpreter _later _leash _log_records _peers _requests _socket_files "
+            "_spawning _threads",
             "_authentication _cpus _jobs _pool_errors",
             "process reduction",
             "_by_value util",
@@ -55,8 +55,9 @@ LEVELS = {
             "_dispatch",
             "_crew",
             "pool",
-            "forkserver managers resource_sharer popen_spawn_posix popen_spawn_win32 dummy.connection",
-            "popen_forkserver dummy",
+            "_fork_loop managers resource_sharer popen_spawn_posix popen_spawn_win32 dummy.connection",
+            "forkserver dummy",
+            "popen_forkserver",
             "context",
             "__init__ __main__",
         ]

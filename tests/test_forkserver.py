@@ -7,11 +7,11 @@ import errno
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import cmultiprocessing
 import pytest
 
-from tests.support.processes import info, wait_until
+from tests.support.processes import descendants, info, wait_until
 
 LIBRARY = str(Path(cmultiprocessing.__file__).resolve().parent.parent)  # where it is installed, or Lib
 
@@ -35,6 +35,18 @@ def server(mp: ModuleType) -> Any:
 
     forkserver.ensure_running()
     return forkserver._forkserver
+
+
+@pytest.fixture
+def lone_server(mp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server that keeps no children ready."""
+    from cmultiprocessing import forkserver
+
+    forkserver._forkserver._stop()
+    monkeypatch.setattr(forkserver._forkserver, "_most_waiting", 0)
+    forkserver.ensure_running()
+    yield forkserver._forkserver
+    forkserver._forkserver._stop()
 
 
 def run(ctx: Any, target: Any, *args: Any) -> Any:
@@ -70,41 +82,34 @@ def test_killed_server_is_replaced(ctx: Any, server: Any) -> None:
         assert server._forkserver_pid != pid
 
 
-def test_server_that_dies_during_the_request(ctx: Any, server: Any) -> None:
+def test_server_that_dies_during_the_request(ctx: Any, lone_server: Any) -> None:
     """It is stopped when the request comes, and killed before it can answer."""
-    pid = server._forkserver_pid
+    pid = lone_server._forkserver_pid
     os.kill(pid, signal.SIGSTOP)
     threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
     assert run(ctx, os.getpid).exitcode == 0
-    assert server._forkserver_pid != pid
+    assert lone_server._forkserver_pid != pid
 
 
-def settled_descriptors(pid: int) -> set[int]:
-    """What the server keeps open: it closes what came with a request after it has answered."""
-    seen: list[set[int]] = []
-
-    def at_rest() -> bool:
-        seen.append({int(name) for name in os.listdir(f"/proc/{pid}/fd")})
-        # Asleep, and nothing changed for a while: it waits for the next request.
-        process = info(pid)
-        unchanged = len(seen) > 20 and all(one == seen[-1] for one in seen[-20:])
-        return process is not None and process.state == "S" and unchanged
-
-    wait_until(at_rest, 30, "the fork server is at rest")
-    return seen[-1]
+def limit_places(pid: int, places: int) -> tuple[int, int]:
+    """Leave a process room for so many descriptors more; returns its limits before."""
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    limit = next(n for n in range(1, 1000) if len(set(range(n)) - used) == places)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    return before
 
 
-@pytest.mark.parametrize("places", [1, 4, 5, 6])
-def test_a_server_without_descriptors_refuses_and_goes_on(ctx: Any, server: Any, places: int) -> None:
-    """A request has five, and a child takes two; whose children it has is known to the server alone."""
+@pytest.mark.parametrize("places", [1])
+def test_a_server_without_descriptors_refuses_and_goes_on(ctx: Any, lone_server: Any, places: int) -> None:
+    """It takes two for a child before it forks; whose children it has is known to the server alone."""
     receiver, sender = ctx.Pipe(False)
     with receiver, sender:
         waits = ctx.Process(target=receiver.recv)
         waits.start()
-        pid = server._forkserver_pid
-        used = settled_descriptors(pid)
-        limit = next(n for n in range(3, 1000) if len(set(range(n)) - used) == places)
-        before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        pid = lone_server._forkserver_pid
+        wait_until(lambda: asleep(pid), 10.0, "the server has noted the child")
+        before = limit_places(pid, places)
         try:
             with pytest.raises(OSError, match="fork server could not fork") as refused:
                 ctx.Process(target=os.getpid).start()
@@ -115,7 +120,48 @@ def test_a_server_without_descriptors_refuses_and_goes_on(ctx: Any, server: Any,
         sender.send(None)
         waits.join()
     assert waits.exitcode == 0
-    assert server._forkserver_pid == pid
+    assert lone_server._forkserver_pid == pid
+
+
+def asleep(pid: int) -> bool:
+    """Whether a process has nothing to do; asked twice, so that a short rest does not count."""
+    for _ in range(2):
+        process = info(pid)
+        if process is None or process.state != "S":
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("places", [0, 3])
+def test_a_child_without_descriptors_refuses_and_goes_on(ctx: Any, server: Any, places: int) -> None:
+    """It has no room for what comes with the request, and waits for the next one."""
+    run(ctx, os.getpid)
+    (pid,) = wait_for_ready(server, 1)
+    before = limit_places(pid, places)
+    refused = ctx.Process(target=os.getpid)
+    if places == 0:
+        # Not even for the pipe that a refusal goes through: the starter asks again, and in the end another server.
+        refused.start()
+        refused.join()
+        assert refused.exitcode == 0
+    else:
+        with pytest.raises(OSError, match="fork server could not fork") as error:
+            refused.start()
+        assert error.value.errno == errno.EMFILE
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert run(ctx, os.getpid).pid == pid
+
+
+def ready_children(server: Any) -> set[int]:
+    """The children of the server that wait for work; only while no other is there."""
+    return {child.pid for child in descendants(server._forkserver_pid) if asleep(child.pid)}
+
+
+def wait_for_ready(server: Any, count: int) -> set[int]:
+    """Wait until that many children wait."""
+    wait_until(lambda: len(ready_children(server)) == count, 10.0, f"{count} children wait")
+    return ready_children(server)
 
 
 def test_threads_that_find_the_server_dead_replace_it_once(ctx: Any, server: Any) -> None:
@@ -125,7 +171,7 @@ def test_threads_that_find_the_server_dead_replace_it_once(ctx: Any, server: Any
     def work() -> None:
         for _ in range(4):
             barrier.wait()
-            codes.append(run(ctx, os._exit, 3).exitcode)
+            codes.append(run(ctx, sys.exit, 3).exitcode)  # said by the child, whoever has died
             barrier.wait()  # the next server is not killed below a child that still runs
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -161,8 +207,9 @@ def wait_for(connection: Any) -> None:
     connection.recv()
 
 
-def test_child_outlives_its_server(ctx: Any, server: Any) -> None:
-    """Its end is seen at once, its exit code nobody knows."""
+@pytest.mark.parametrize("end", ["in order", "killed"])
+def test_child_outlives_its_server(ctx: Any, server: Any, end: str) -> None:
+    """Its end is seen at once. An exit code it says itself; how it was killed nobody knows."""
     receiver, sender = ctx.Pipe(False)
     with receiver, sender:
         process = ctx.Process(target=wait_for, args=(receiver,))
@@ -170,28 +217,32 @@ def test_child_outlives_its_server(ctx: Any, server: Any) -> None:
         os.kill(server._forkserver_pid, signal.SIGKILL)
         process.join(0.1)
         assert process.exitcode is None
+        if end == "killed":
+            process.kill()
         sender.send("go on")
         process.join()
-        assert process.exitcode == 255
+        assert process.exitcode == (255 if end == "killed" else 0)
         server.ensure_running()
 
 
-def test_a_stranger_gets_no_child(ctx: Any, server: Any) -> None:
+def test_a_stranger_gets_no_child(ctx: Any, lone_server: Any) -> None:
     """A wrong key, and a message of a wrong size: descriptors closed, no process, and the server goes on."""
-    from cmultiprocessing import forkserver
+    from cmultiprocessing import _cmultiprocessing, forkserver
 
     run(ctx, os.getpid)
-    before = set(os.listdir(f"/proc/{server._forkserver_pid}/fd"))
-    genuine = forkserver.Request(data_fd=0, leash_fd=0, family_fd=0, ticket=b"x").message(server._key)
-    for message in (bytes(32) + genuine[32:], b"short", genuine + b"long"):
+    pid = lone_server._forkserver_pid
+    wait_until(lambda: asleep(pid), 10.0, "the server has noted the end")
+    before = set(os.listdir(f"/proc/{pid}/fd"))
+    request = forkserver.Request(b"", leash_fd=0, family_fd=0, ticket=b"x", traits=b"")
+    for message in (request.message(bytes(32)), b"short", request.message(lone_server._key) + bytes(1 << 16)):
         read_end, write_end = os.pipe()
-        socket.send_fds(server._control, [message], [write_end] * 5)
+        _cmultiprocessing.packet_send(lone_server._control_fd, message, [write_end] * 4)
         os.close(write_end)
+        if len(message) > 1 << 16:
+            assert forkserver._requests.read_report(read_end) == (forkserver._requests.REFUSED, 0, errno.EMFILE)
         assert os.read(read_end, 1) == b""
         os.close(read_end)
-    pid = server._forkserver_pid
     assert parent_of_a_child(ctx) == pid
-    # Fewer is fine: those of a child that had just ended may have been among them.
     wait_until(lambda: set(os.listdir(f"/proc/{pid}/fd")) <= before, 5.0, "the server has no more descriptors")
 
 
@@ -273,10 +324,10 @@ def test_preload(tmp_path: Path) -> None:
 def test_too_many_descriptors(ctx: Any, mp: ModuleType) -> None:
     ends = [end for _ in range(150) for end in mp.Pipe()]
     try:
-        with pytest.raises(ValueError, match="too many fds: 300 in the start arguments, the limit is 248"):
+        with pytest.raises(ValueError, match="too many fds: 300 in the start arguments, the limit is 247"):
             ctx.Process(target=len, args=(ends,)).start()
         assert mp.active_children() == []
-        assert run(ctx, len, ends[:248]).exitcode == 0
+        assert run(ctx, len, ends[:247]).exitcode == 0
     finally:
         for end in ends:
             end.close()
@@ -284,11 +335,12 @@ def test_too_many_descriptors(ctx: Any, mp: ModuleType) -> None:
 
 def test_server_cannot_fork(ctx: Any, server: Any) -> None:
     """The starter gets the system's error. The refusal is written here: RLIMIT_NPROC does not bind root."""
-    from cmultiprocessing import forkserver
+    from cmultiprocessing import _requests, forkserver
 
     read_end, write_end = os.pipe()
-    forkserver._report(write_end, forkserver._REFUSED, 0, 11)
-    report = forkserver._read_report(read_end)
+    _requests.report(write_end, _requests.REFUSED, 0, 11)
+    report = _requests.read_report(read_end)
+    assert report is not None
     with pytest.raises(BlockingIOError, match="fork server could not fork"):
         forkserver._first_report(*report, read_end)
     os.close(read_end)

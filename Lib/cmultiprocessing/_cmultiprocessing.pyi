@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PSF-2.0
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -73,6 +73,64 @@ def private_keep(fd: int, /) -> None:
 
 def private_close(fd: int, /) -> None:
     """Close `fd`, unless it is none of those that forked children close, or was closed by a fork."""
+
+# --- messages with descriptors, for the fork server ---
+
+def packet_pair() -> tuple[int, int]:
+    """Two connected sockets that keep messages whole, close-on-exec.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+
+def packet_send(fd: int, data: bytes | memoryview, fds: Sequence[int], /) -> None:
+    """Send one message with copies of descriptors; waits for room.
+
+    Raises:
+        OSError: nobody can receive it any more, or a descriptor is closed.
+        ValueError: too many descriptors.
+    """
+
+def packet_receive(fd: int, room: int, /) -> tuple[bytes, tuple[int, ...], int, bool] | None:
+    """Wait for one message of at most `room` bytes. Of several processes that wait one gets it.
+
+    Returns:
+        (data, descriptors, user id of the sender, whether nothing is missing), None after the time of
+        packet_patience(). Without data at the end of file.
+
+    Raises:
+        OSError: the descriptor is no socket.
+    """
+
+def packet_try_receive(fd: int, room: int, /) -> tuple[bytes, tuple[int, ...], int, bool] | None:
+    """packet_receive() without waiting: None if there is no message."""
+
+def packet_patience(fd: int, milliseconds: int, /) -> None:
+    """How long packet_receive() waits, in every process that shares this end."""
+
+def get_traits() -> bytes:
+    """The umask and the signal mask of this thread, for set_traits().
+
+    Raises:
+        OSError: /proc is not there.
+    """
+
+def set_traits(traits: bytes, /) -> None:
+    """Take over what get_traits() gave in another process.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+
+def follow_parent(pid: int, /) -> None:
+    """Be killed when the parent dies.
+
+    Raises:
+        ProcessLookupError: process `pid` is not the parent any more.
+    """
+
+def unfollow_parent() -> None:
+    """Outlive the parent again."""
 
 # --- synchronisation (documented on the types themselves) ---
 

@@ -215,11 +215,11 @@ class BaseContext:
 
         set_executable(executable)
 
-    def set_forkserver_preload(self, module_names: list[str]) -> None:
+    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
         """Have the fork server import modules when it starts. Raises TypeError if it is not a list of strings."""
         from .forkserver import set_forkserver_preload
 
-        set_forkserver_preload(module_names)
+        set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> Any:
         """The context of a start method; None for this one.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
+from time import monotonic
 
-from . import _cmultiprocessing, _leash, forkserver, popen_fork, process, resource_tracker, spawn
+from . import _cmultiprocessing, _leash, _requests, forkserver, popen_fork, process, resource_tracker, spawn
 from .popen_spawn_posix import write_start_data
 
 __all__ = ["Popen"]
@@ -23,11 +26,23 @@ class _DupFd:
         return fds[self.index]
 
 
+# Seconds that the server takes at most to say how a child was killed that is dead already, unless it is stopped.
+_REAPING_TIME = 0.1
+
+
 class Popen(popen_fork.Popen):
-    """A child of the fork server. The sentinel is the pipe through which its exit code comes."""
+    """A child of the fork server.
+
+    The sentinel is a pidfd, as elsewhere, so that the end is seen at once. The exit code comes through a pipe: from the
+    child, which says it last of all; or, where the child was killed, from the server that reaps it.
+    """
 
     method = "forkserver"
     DupFd = _DupFd
+    _status_r = -1
+    _code: int | None = None  # as it was said; the process may live still
+    _gone = False  # the server reaped it, or is dead itself
+    _status_owner: popen_fork.OwnedDescriptor | None = None
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
         self._fds: list[int] = []
@@ -40,29 +55,33 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
         data = spawn.get_preparation_data(process_obj.name)
-        # The server has those of the day it was started.
-        data["environ"] = spawn.get_environment()
-        data["umask"] = spawn.get_umask()
+        data["environ"] = spawn.get_environment()  # the server has that of the day it was started
         _cmultiprocessing.family_start()
         lent: list[int] = []
         try:
             family_fd, ticket = _cmultiprocessing.family_reserve()
             lent.append(family_fd)
-            data_fd = write_start_data(self, process_obj, data, ticket)
-            lent.append(data_fd)
+            start_data = write_start_data(self, process_obj, data, ticket, _requests.INLINE_LIMIT)
+            if isinstance(start_data, int):
+                lent.append(start_data)
             leash_end, self._leash_end = _leash.new()
             lent.append(leash_end)
-            request = forkserver.Request(
-                data_fd=data_fd,
+            request = _requests.Request(
+                start_data,
                 leash_fd=leash_end,
                 family_fd=family_fd,
                 ticket=ticket,
+                traits=_cmultiprocessing.get_traits(),
                 leashed=process_obj._needs_leash(),
                 tracker_fd=resource_tracker.running_fd(),
                 fds=self._fds,
             )
-            self.pid, self.returncode, self.sentinel = forkserver.start_child(request)
-            self.finalizer = popen_fork.OwnedDescriptor(self.sentinel)
+            self.pid, self._code, self._status_r = forkserver.start_child(request)
+            self._status_owner = popen_fork.OwnedDescriptor(self._status_r)
+            if self._code is None:
+                self._watch()
+            else:
+                self._watch_the_dead()
         except BaseException:
             _leash.drop(self._leash_end)
             raise
@@ -70,7 +89,70 @@ class Popen(popen_fork.Popen):
             for fd in lent:
                 os.close(fd)
 
+    def _watch(self) -> None:
+        """Follow the child that has said its pid; one that cannot be followed is ended."""
+        try:
+            self.sentinel = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            self._watch_the_dead()
+            return
+        except BaseException:
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+        self.finalizer = popen_fork.OwnedDescriptor(self.sentinel)
+        # The server says that a child has ended before it reaps it: if it did not yet, the pidfd is that child's.
+        self._hear()
+        if self._gone:
+            self.finalizer()
+            self._watch_the_dead()
+
+    def _watch_the_dead(self) -> None:
+        """It was reaped before anybody could follow it. The pipe for its exit code ends, and so gets ready for good."""
+        self._hear()
+        self._gone = True
+        if self._code is None:
+            self._code = _requests.UNKNOWN_EXIT_CODE  # its server died first
+        self.sentinel = self._status_r
+        self.finalizer = self._status_owner
+
+    def _hear(self) -> None:
+        """Take what has been said about the exit code. First comes the child's word, if there is one."""
+        while not self._gone:
+            try:
+                report = _requests.read_report(self._status_r)
+            except BlockingIOError:
+                return
+            self._gone = report is None or report[0] == _requests.ENDED
+            if self._code is None:
+                self._code = _requests.UNKNOWN_EXIT_CODE if report is None else report[2]
+
+    def _is_ready(self, timeout: float | None) -> bool:
+        """Whether the child ends within `timeout` seconds, and its exit code is known."""
+        if self._gone and self._code is not None:
+            return True
+        begin = monotonic()
+        if not super()._is_ready(timeout):
+            return False
+        if self._code is None:
+            self._hear()
+        if self._code is None:
+            # Killed: the server says how, and may not have come to it yet.
+            rest = None if timeout is None else max(timeout - (monotonic() - begin), _REAPING_TIME)
+            self._wait_for_word(rest)
+            self._hear()
+        return self._code is not None
+
+    def _wait_for_word(self, timeout: float | None) -> None:
+        poll = select.poll()
+        poll.register(self._status_r, select.POLLIN)
+        poll.poll(None if timeout is None else min(timeout * 1000, popen_fork._LONGEST_POLL))
+
     def _reap(self) -> None:
-        code = forkserver.read_exit_code(self.sentinel)
-        if code is not None:
-            self._ended(code)
+        if self._is_ready(0) and self._code is not None:
+            self._ended(self._code)
+
+    def close(self) -> None:
+        """Close the sentinel and the pipe."""
+        super().close()
+        if self._status_owner is not None:
+            self._status_owner()

@@ -25,31 +25,73 @@ class _DupFd:
         return self.fd
 
 
-def write_start_data(popen: Any, process_obj: process.BaseProcess, data: dict[str, Any], ticket: bytes) -> int:
-    """Pickle what a child has to know into an anonymous file.
+class _StartData:
+    """What a pickler writes to: memory, or an anonymous file as soon as there is more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._fd = -1
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add to it."""
+        self._size += len(data)
+        if self._fd < 0 and self._size > self._limit:
+            self._fd = os.memfd_create("start data")
+            for part in self._parts:
+                self._write_out(part)
+        if self._fd < 0:
+            self._parts.append(bytes(data))  # the pickler uses its buffer again
+        else:
+            self._write_out(data)
+
+    def _write_out(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+    def result(self) -> bytes | int:
+        """The bytes, or the file, positioned at its beginning; close-on-exec; the caller's."""
+        if self._fd < 0:
+            return b"".join(self._parts)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        return self._fd
+
+    def drop(self) -> None:
+        """Give the file back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def write_start_data(
+    popen: Any, process_obj: process.BaseProcess, data: dict[str, Any], ticket: bytes, limit: int = -1
+) -> bytes | int:
+    """Pickle what a child has to know.
 
     Args:
         popen: collects the descriptors that come up while pickling.
         process_obj: the process.
         data: its preparation data.
         ticket: the child's place in the family; shared objects among the arguments live until it has taken them.
+        limit: more bytes than that go into an anonymous file.
 
     Returns:
-        The file, positioned at its beginning; close-on-exec.
+        The bytes, or the file, positioned at its beginning; close-on-exec.
 
     Raises:
         Exception: whatever pickling raises, with a note of what was pickled for what.
     """
-    fd = os.memfd_create("start data")
+    written: Any = _StartData(limit)
     set_spawning_popen(popen)
     try:
         _cmultiprocessing.pin_target(ticket)
-        with open(fd, "wb", closefd=False) as file:
-            reduction.dump(data, file)
-            reduction.dump(process_obj, file)
-        os.lseek(fd, 0, os.SEEK_SET)
+        reduction.dump(data, written)
+        reduction.dump(process_obj, written)
+        result: bytes | int = written.result()
+        return result
     except BaseException as error:
-        os.close(fd)
+        written.drop()
         if isinstance(error, Exception):
             error.add_note(
                 f"while pickling {process_obj.name!r} for start method {popen.method!r}: its target, arguments and "
@@ -59,7 +101,6 @@ def write_start_data(popen: Any, process_obj: process.BaseProcess, data: dict[st
     finally:
         set_spawning_popen(None)
         _cmultiprocessing.pin_target(None)
-    return fd
 
 
 class Popen(popen_fork.Popen):
@@ -85,6 +126,7 @@ class Popen(popen_fork.Popen):
             family_fd, ticket = _cmultiprocessing.family_reserve()
             lent.append(family_fd)
             data_fd = write_start_data(self, process_obj, data, ticket)
+            assert isinstance(data_fd, int)
             lent.append(data_fd)
             leash_end, self._leash_end = _leash.new()
             lent.append(leash_end)

@@ -53,6 +53,8 @@ at_exit_hook: Callable[[], None] | None = None
 at_main_exit_hook: Callable[[], None] | None = None
 #: Log at level INFO.
 info_hook: Callable[..., None] | None = None
+#: In a child, with its exit code: the last that happens before its end.
+leaving_hook: Callable[[int], None] | None = None
 
 
 class AuthenticationString(bytes):
@@ -531,6 +533,8 @@ def leave(code: int) -> NoReturn:
     finally:
         try:
             _leave_family()
+            if leaving_hook is not None:
+                leaving_hook(code & 0xFF)
         finally:
             os._exit(code & 0xFF)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import types
+from io import BytesIO
 
 from . import (
     _alias,
@@ -115,17 +116,17 @@ def spawn_main(
     _main(pipe_handle, leash_fd)
 
 
-def _main(fd: int, parent_sentinel: int) -> NoReturn:
+def _main(data: int | bytes, parent_sentinel: int) -> NoReturn:
     """Become the process in the start data, and live its life.
 
     Args:
-        fd: the file with the start data.
+        data: the start data, or the file with them.
         parent_sentinel: gets ready when the parent dies.
     """
     code = 1
     try:
         process._close_stdin()
-        process_obj = _load(fd)
+        process_obj = _load(data)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -133,12 +134,12 @@ def _main(fd: int, parent_sentinel: int) -> NoReturn:
         process.leave(code)
 
 
-def _load(fd: int) -> process.BaseProcess:
+def _load(data: int | bytes) -> process.BaseProcess:
     """Prepare this interpreter, then the process object of the start data."""
     current = process.current_process()
     current._inheriting = True  # type: ignore[attr-defined]
     try:
-        with open(fd, "rb") as file:
+        with BytesIO(data) if isinstance(data, bytes) else open(data, "rb") as file:
             prepare(reduction.load(file))
             process_obj: process.BaseProcess = reduction.load(file)
     finally:
