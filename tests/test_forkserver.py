@@ -79,6 +79,8 @@ def test_killed_server_is_replaced(ctx: Any, server: Any) -> None:
         pid = server._forkserver_pid
         os.kill(pid, signal.SIGKILL)
         assert run(ctx, os.getpid).exitcode == 0
+        wait_until(lambda pid=pid: info(pid) is None or info(pid).state == "Z", 10.0, "it is dead")  # type: ignore[misc]
+        server.ensure_running()  # one of its children may have been faster than the signal
         assert server._forkserver_pid != pid
 
 
