@@ -10,6 +10,7 @@ from __future__ import annotations
 from . import reduction
 from ._cmultiprocessing import Connection as Connection
 from ._cmultiprocessing import Pipe, connection_setup, wait
+from ._errors import AuthenticationError as AuthenticationError
 from ._errors import BufferTooShort, TimeoutError  # noqa: F401  the native half looks them up here
 from .reduction import ForkingPickler as _ForkingPickler  # noqa: F401  may be replaced; looked up at every send
 
