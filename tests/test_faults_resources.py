@@ -7,9 +7,13 @@ limits of its own runs in an interpreter of its own (support/apart.py).
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
+import signal
+import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -309,3 +313,96 @@ def test_item_42_semaphores_beyond_32767(mp: ModuleType) -> None:
     assert q.qsize() == 100_000
     assert q.get_many(100_000, timeout=PATIENCE)[-1] == 99_999 or q.qsize() > 0
     assert mp.synchronize.SEM_VALUE_MAX >= 2**31 - 1
+
+
+# --- a process stopped in the middle of the allocator --------------------------------------------
+
+PROCESSES_AT, PROCESS_SIZE, PROCESS_SLOTS = 16 * KIB, 64, 64  # shm/layout.h; as many slots as are looked at
+HEAP_MUTEX_AT = 128
+
+
+def _family_memory() -> mmap.mmap:
+    """The first pages of this process's family memory."""
+    for name in os.listdir("/proc/self/fd"):
+        link = f"/proc/self/fd/{name}"
+        if os.path.islink(link) and os.readlink(link).startswith("/memfd:cmultiprocessing"):
+            return mmap.mmap(int(name), PROCESSES_AT + PROCESS_SIZE * PROCESS_SLOTS)
+    raise AssertionError("no descriptor of the family's memory")
+
+
+def _owner_of(memory: mmap.mmap, pid: int) -> int:
+    """What a mutex says that is held by the process `pid`."""
+    for slot in range(1, PROCESS_SLOTS):
+        entry = memory[PROCESSES_AT + PROCESS_SIZE * slot :][:12]
+        incarnation, in_use, found = struct.unpack("=III", entry)
+        if in_use and found == pid:
+            return int(incarnation << 15 | slot)
+    raise AssertionError(f"pid {pid} is not in the table of processes")
+
+
+def stand_by(ready: Any, done: Any) -> None:
+    ready.set()
+    done.wait(PATIENCE)
+
+
+def use_a_stopped_heap() -> dict[str, Any]:
+    """The heap's mutex names a process that lives and does nothing: what the others do."""
+    import queue as exceptions
+
+    import cmultiprocessing as mp
+
+    ctx = mp.get_context("fork")
+    q, ready, done = ctx.Queue(), ctx.Event(), ctx.Event()
+    child = ctx.Process(target=stand_by, args=(ready, done))
+    child.start()
+    assert ready.wait(PATIENCE)
+    large = bytes(3 * MIB)
+    q.put("before")
+    result: dict[str, Any] = {}
+
+    def timed(name: str, call: Callable[[], Any]) -> None:
+        begin = time.monotonic()
+        try:
+            outcome = call()
+        except (exceptions.Full, exceptions.Empty, KeyboardInterrupt) as error:
+            outcome = type(error).__name__
+        result[name] = [outcome, time.monotonic() - begin]
+
+    def make_locks() -> None:
+        kept = []
+        while True:
+            kept.append(ctx.Lock())
+
+    with _family_memory() as memory:
+        word = struct.pack("=I", _owner_of(memory, child.pid))
+        memory[HEAP_MUTEX_AT : HEAP_MUTEX_AT + 4] = word
+        timed("put_nowait", lambda: q.put_nowait(large))
+        timed("put", lambda: q.put(large, timeout=0.3))
+        timed("put_many", lambda: q.put_many([1, large], timeout=0.3))
+        timed("get", q.get)
+        timed("get many's", q.get)
+        timed("get_nowait", q.get_nowait)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        timed("locks", make_locks)
+        # As the owner's unlock would do it, but that nobody is woken: sleepers look again after a slice.
+        memory[HEAP_MUTEX_AT : HEAP_MUTEX_AT + 4] = bytes(4)
+        timed("put afterwards", lambda: q.put(large, timeout=PATIENCE))
+        timed("get afterwards", lambda: len(q.get(timeout=PATIENCE)))
+    done.set()
+    child.join(PATIENCE)
+    child.close()
+    return result
+
+
+def test_a_process_stopped_in_the_heap() -> None:
+    """Who needs memory then waits no longer than its deadline, and Ctrl-C ends the wait; the rest goes on."""
+    result = apart.run(use_a_stopped_heap)
+    outcomes = {name: outcome for name, (outcome, _) in result.items()}
+    assert outcomes == {
+        "put_nowait": "Full", "put": "Full", "put_many": "Full", "get": "before", "get many's": 1,
+        "get_nowait": "Empty", "locks": "KeyboardInterrupt", "put afterwards": None, "get afterwards": 3 * MIB,
+    }  # fmt: skip
+    # The deadlines are what was promised: 30 ms of patience with a mutex beyond them, and a busy machine.
+    assert result["put_nowait"][1] < 1 and result["get_nowait"][1] < 1
+    assert 0.3 <= result["put"][1] < 2 and 0.3 <= result["put_many"][1] < 2

@@ -16,6 +16,15 @@ static void setup(void)
     mutex = mp_chunk_payload(place);
 }
 
+static mp_status lock_always(void)
+{
+    mp_status status;
+    do
+        status = mp_mutex_lock(mutex, MP_FOREVER);
+    while (status == MP_INTERRUPTED);
+    return status;
+}
+
 static mp_status lock_within(unsigned milliseconds)
 {
     mp_status status;
@@ -53,7 +62,7 @@ static void alive(void)
 
 static void run(void)
 {
-    mp_status status = mp_mutex_lock_always(mutex);
+    mp_status status = lock_always();
     (void)status;
     scene.shared->value[INSIDE] = 1;
     scene.shared->value[INSIDE] = 2;
@@ -64,7 +73,7 @@ static void run(void)
 
 static void hold(void)
 {
-    (void)mp_mutex_lock_always(mutex);
+    (void)lock_always();
 }
 
 static void setup_dead_owner(void)
@@ -114,7 +123,7 @@ static void survive_held(void)
 static void sleep_for_it(void)
 {
     wait_value(HELD);
-    mp_status status = mp_mutex_lock_always(mutex);
+    mp_status status = lock_always();
     scene.shared->value[HELPER] = 1 + (int64_t)status;
     mp_mutex_unlock(mutex);
 }

@@ -185,10 +185,19 @@ static void slots_are_used_again(void)
 
 /* ---- mutex ---- */
 
+static mp_status lock_always(struct mp_mutex_shm *mutex)
+{
+    mp_status status;
+    do
+        status = mp_mutex_lock(mutex, MP_FOREVER);
+    while (status == MP_INTERRUPTED);
+    return status;
+}
+
 static void lock_and_wait(void *argument)
 {
     enter();
-    CHECK(mp_mutex_lock_always(argument) == MP_OK);
+    CHECK(lock_always(argument) == MP_OK);
     for (;;)
         pause();
 }
@@ -216,7 +225,7 @@ static void mutex_of_the_dead(void)
     CHECK(mp_mutex_try(mutex) == MP_WOULD_BLOCK);
     CHECK(mp_mutex_lock(mutex, mp_clock_now() + MP_MILLISECOND) == MP_TIMEOUT);
     kill(pid, SIGKILL);
-    CHECK(mp_mutex_lock_always(mutex) == MP_OWNER_DIED);
+    CHECK(lock_always(mutex) == MP_OWNER_DIED);
     CHECK((mutex->word & MP_OWNER_MASK) == mp_self());
     mp_mutex_unlock(mutex);
     reap(pid);
@@ -468,6 +477,42 @@ static void rounds_leave_nothing(void)
 
 enum { PLACES = 64, ROUNDS = 3000 };
 
+static void stand_in_the_heap(void *unused)
+{
+    (void)unused;
+    lock_and_wait(&mp_family_shm()->heap_mutex);
+}
+
+/* Nobody waits for it without an end: whoever needs a run is told, the collector does it another time. */
+static void a_process_stopped_in_the_heap(void)
+{
+    uint64_t offset;
+    enter();
+    struct mp_mutex_shm *mutex = &mp_family_shm()->heap_mutex;
+    pid_t pid = start(stand_in_the_heap, NULL);
+    while (mp_load_acquire32(&mutex->word) == 0)
+        usleep(100);
+    CHECK(kill(pid, SIGSTOP) == 0);
+    mp_time begin = mp_clock_now();
+    CHECK(mp_chunk_take(MP_TYPE_BLOCK, 1 << 20, &offset) == MP_INTERRUPTED);
+    CHECK(mp_clock_now() - begin >= MP_MUTEX_GRACE);
+    CHECK(mp_reclaim_now() == MP_OK);
+    CHECK(kill(pid, SIGKILL) == 0);
+    reap(pid);
+    CHECK(mp_chunk_take(MP_TYPE_BLOCK, 1 << 20, &offset) == MP_OK);
+    mp_chunk_release(offset);
+}
+
+/* Who holds the heap's mutex may have lost its CPU on a busy machine. */
+static void take_always(uint64_t size, uint64_t *offset)
+{
+    mp_status status;
+    do
+        status = mp_chunk_take(MP_TYPE_MESSAGE, size, offset);
+    while (status == MP_INTERRUPTED);
+    CHECK(status == MP_OK);
+}
+
 static uint64_t *places;
 
 /* Take chunks, fill them, exchange them with whoever else is at it, check what was got. */
@@ -480,7 +525,7 @@ static void *churn(void *argument)
         uint64_t offset;
         if ((random >> 20) % 500 == 0)
             (void)mp_reclaim_now();
-        CHECK(mp_chunk_take(MP_TYPE_MESSAGE, size, &offset) == MP_OK);
+        take_always(size, &offset);
         uint64_t *words = mp_chunk_payload(offset);
         words[0] = size / 8;
         for (uint64_t w = 1; w < size / 8; w++)
@@ -585,6 +630,7 @@ int main(int argc, char **argv)
         TEST(a_pin_ends_with_its_target),
         TEST(rounds_leave_nothing),
         TEST(threads_share_the_allocator),
+        TEST(a_process_stopped_in_the_heap),
         TEST(processes_share_the_allocator),
         TEST(the_killed_leave_nothing),
         {NULL, NULL},

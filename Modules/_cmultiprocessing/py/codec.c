@@ -10,6 +10,7 @@
 #include "py/pickling.h" // everything that is not a scalar
 #include "py/sharing.h"  // pins
 
+#include "shm/mutex.h"          // patience with the heap's
 #include "structures/message.h" // what does not fit a record
 
 enum tag {
@@ -354,13 +355,15 @@ typedef struct writing {
     size_t piece_count;
     const mp_piece *more; // parts 1, 2, ...
     uint64_t offset;
+    mp_time give_up; // waiting for the heap ends here; 0: not waited yet
 } writing;
 
 static mp_status write_message(void *context, mp_time deadline)
 {
-    (void)deadline;
     writing *self = context;
     mp_status status = mp_message_make(self->ring, &self->plan, &self->offset);
+    if (status == MP_INTERRUPTED)
+        return mp_mutex_busy(&self->give_up, deadline);
     if (status != MP_OK)
         return status;
     uint64_t size;
@@ -376,18 +379,21 @@ static mp_status write_message(void *context, mp_time deadline)
     return MP_OK;
 }
 
-static int make_message(mp_state *state, writing *self, mp_ring_item *item)
+static int make_message(mp_state *state, writing *self, mp_outgoing *outgoing)
 {
-    mp_status status = mp_blocking_run(write_message, self, MP_FOREVER);
+    mp_status status = mp_blocking_run(write_message, self, outgoing->deadline);
+    outgoing->late = status == MP_TIMEOUT;
+    if (status == MP_TIMEOUT)
+        return -1;
     if (status != MP_OK)
         return mp_raise_int(state, status, "Queue.put()");
-    item->tag = self->plan.tag;
-    item->message = self->offset;
+    outgoing->item.tag = self->plan.tag;
+    outgoing->item.message = self->offset;
     return 0;
 }
 
 static int encode_long_scalar(mp_state *state, mp_ring_handle *ring, const scalar *found,
-                              mp_ring_item *item)
+                              mp_outgoing *outgoing)
 {
     uint64_t size = found->length;
     mp_piece whole = {found->data, found->length};
@@ -397,7 +403,7 @@ static int encode_long_scalar(mp_state *state, mp_ring_handle *ring, const scala
         .pieces = &whole,
         .piece_count = 1,
     };
-    return make_message(state, &work, item);
+    return make_message(state, &work, outgoing);
 }
 
 /* 1: done, 0: not a scalar, -1: exception. */
@@ -417,7 +423,7 @@ static inline int encode_scalar(mp_state *state, mp_ring_handle *ring, PyObject 
     if (!look(object, &found))
         return 0;
     if (mp_unlikely(found.length > MP_INLINE_MAX))
-        return encode_long_scalar(state, ring, &found, item) < 0 ? -1 : 1;
+        return encode_long_scalar(state, ring, &found, outgoing) < 0 ? -1 : 1;
     *item = (mp_ring_item){found.tag, (uint32_t)found.length, found.data, 0};
     if (found.data == &found.number) {
         memcpy(room, &found.number, sizeof(found.number));
@@ -484,7 +490,7 @@ static int parts_fill(parts *self, const mp_pickling *pickling)
 }
 
 static int pickle_to_message(mp_state *state, mp_ring_handle *ring, const mp_pickling *pickling,
-                             const mp_pins *pins, mp_ring_item *item)
+                             const mp_pins *pins, mp_outgoing *outgoing)
 {
     parts memory = {0};
     int result = -1;
@@ -504,7 +510,7 @@ static int pickle_to_message(mp_state *state, mp_ring_handle *ring, const mp_pic
             .piece_count = pieces,
             .more = memory.pieces + pieces,
         };
-        result = make_message(state, &work, item);
+        result = make_message(state, &work, outgoing);
     }
     parts_release(&memory);
     return result;
@@ -521,7 +527,7 @@ static int store_pickle(mp_state *state, mp_ring_handle *ring, const mp_pickling
                         const mp_pins *pins, mp_outgoing *outgoing)
 {
     if (!fits_record(pickling, pins))
-        return pickle_to_message(state, ring, pickling, pins, &outgoing->item);
+        return pickle_to_message(state, ring, pickling, pins, outgoing);
     outgoing->keep = Py_NewRef(PyList_GET_ITEM(pickling->pieces, 0));
     outgoing->item =
         (mp_ring_item){TAG_PICKLE, (uint32_t)pickling->size, PyBytes_AS_STRING(outgoing->keep), 0};
@@ -630,7 +636,7 @@ static int store_custom(mp_state *state, mp_ring_handle *ring, PyObject *bytes, 
         .pieces = &whole,
         .piece_count = 1,
     };
-    return make_message(state, &work, &outgoing->item);
+    return make_message(state, &work, outgoing);
 }
 
 static PyObject *custom_dumps(PyTypeObject *class, PyObject *object)
@@ -657,13 +663,13 @@ static int encode_custom(mp_state *state, mp_ring_handle *ring, PyTypeObject *cl
     return result;
 }
 
-int mp_encode(mp_state *state, mp_ring_handle *ring, PyObject *object, void *room, size_t *used,
-              mp_outgoing *outgoing)
+int mp_encode(mp_state *state, mp_ring_handle *ring, PyObject *object, mp_time deadline, void *room,
+              size_t *used, mp_outgoing *outgoing)
 {
     codec *self = codec_of(state);
     bool plain;
     *used = 0;
-    *outgoing = (mp_outgoing){.keep = NULL};
+    *outgoing = (mp_outgoing){.keep = NULL, .deadline = deadline};
     PyTypeObject *class = self == NULL ? NULL : pickler_class(self, &plain);
     if (class == NULL)
         return -1;

@@ -23,16 +23,19 @@
 /* An object on its way into a ring. */
 typedef struct mp_outgoing {
     mp_ring_item item;
-    PyObject *keep; // what item.payload points into, or NULL
+    PyObject *keep;   // what item.payload points into, or NULL
+    mp_time deadline; // of the put: for memory, where somebody was stopped in the heap
+    bool late;        // it has passed
 } mp_outgoing;
 
 /* Room that a caller must offer for what has no memory of its own. */
 #define MP_ENCODE_ROOM MP_INLINE_MAX
 
 /* Encode one object. `*used`: how many bytes of `room` the item needs; it must stay until the item was
- * put. Runs any code, and drops the GIL for what is large. 0, or -1 with an exception set. */
-int mp_encode(mp_state *state, mp_ring_handle *ring, PyObject *object, void *room, size_t *used,
-              mp_outgoing *outgoing);
+ * put. Runs any code, and drops the GIL for what is large. 0, or -1 with an exception set, but where
+ * outgoing->late says that there was no memory by the deadline. */
+int mp_encode(mp_state *state, mp_ring_handle *ring, PyObject *object, mp_time deadline, void *room,
+              size_t *used, mp_outgoing *outgoing);
 
 /* The ring has it. */
 void mp_outgoing_forget(mp_outgoing *outgoing);

@@ -6,13 +6,10 @@
 #include "py/codec.h"     // objects to records
 #include "py/errors.h"    // mp_raise
 
+#include "shm/mutex.h"         // patience with them
 #include "structures/ledger.h" // task_done, join
 
 #include <string.h> // memcpy
-
-/* An internal mutex is held for a microsecond; only a stopped process makes anybody wait longer. What
- * must not wait, or whose time is over, waits so long for it before it gives up. */
-#define MUTEX_GRACE (30 * (mp_time)MP_MILLISECOND)
 
 /* ---- life ---- */
 
@@ -76,22 +73,36 @@ static PyObject *queue_ticket(PyObject *self, PyObject *Py_UNUSED(ignored))
     return ticket;
 }
 
+typedef struct attaching {
+    mp_ring_handle *ring;
+    mp_object_ticket ticket;
+} attaching;
+
+static mp_status attach_step(void *context, mp_time deadline)
+{
+    attaching *self = context;
+    (void)deadline;
+    return mp_ring_attach(self->ring, &self->ticket);
+}
+
 PyDoc_STRVAR(attach_doc, "_attach($self, ticket, /)\n--\n\n"
                          "Become the queue of a ticket; instead of __init__().");
 
 static PyObject *queue_attach(PyObject *object, PyObject *ticket)
 {
     mp_queue_object *self = mp_queue_of(object);
-    mp_object_ticket copy;
+    attaching work = {.ring = &self->ring};
     if (self->ring.shm != NULL)
         return PyErr_Format(PyExc_RuntimeError, "%s is a queue already", Py_TYPE(object)->tp_name);
-    if (!PyBytes_Check(ticket) || PyBytes_GET_SIZE(ticket) != sizeof(copy))
+    if (!PyBytes_Check(ticket) || PyBytes_GET_SIZE(ticket) != sizeof(work.ticket))
         return PyErr_Format(PyExc_ValueError, "%s: not the ticket of a queue",
                             Py_TYPE(object)->tp_name);
-    memcpy(&copy, PyBytes_AS_STRING(ticket), sizeof(copy));
+    memcpy(&work.ticket, PyBytes_AS_STRING(ticket), sizeof(work.ticket));
     mp_status status = mp_family_enter();
     if (status == MP_OK)
-        status = mp_ring_attach(&self->ring, &copy);
+        status = attach_step(&work, MP_FOREVER);
+    if (status == MP_INTERRUPTED)
+        status = mp_blocking_run(attach_step, &work, MP_FOREVER);
     if (status != MP_OK) {
         self->ring.shm = NULL;
         (void)mp_shared_raise(object, status, "unpickle");
@@ -195,22 +206,13 @@ typedef struct putting {
     uint32_t round;
 } putting;
 
-/* The mutex is busy. Past the deadline, and past the grace: give up. */
-static mp_status busy(mp_time *give_up, mp_time deadline)
-{
-    mp_time now = mp_clock_now();
-    if (*give_up == 0)
-        *give_up = now + MUTEX_GRACE;
-    return now >= deadline && now >= *give_up ? MP_TIMEOUT : MP_INTERRUPTED;
-}
-
 static mp_status put_step(void *context, mp_time deadline)
 {
     putting *self = context;
     for (bool last = deadline == MP_NO_WAIT;;) {
         mp_status status = mp_ring_put_slow(self->ring, self->items, self->count, self->done);
         if (status == MP_INTERRUPTED)
-            return busy(&self->give_up, deadline);
+            return mp_mutex_busy(&self->give_up, deadline);
         if (status != MP_WOULD_BLOCK)
             return status;
         if (last)
@@ -242,7 +244,9 @@ PyObject *mp_queue_put(mp_queue_object *self, PyObject *object, mp_time deadline
     if (state == NULL || mp_queue_check_put(self) < 0)
         return NULL;
     self->used = true;
-    if (mp_encode(state, &self->ring, object, room, &used, &outgoing) < 0) {
+    if (mp_encode(state, &self->ring, object, deadline, room, &used, &outgoing) < 0) {
+        if (outgoing.late)
+            return mp_queue_raise(self, MP_TIMEOUT, "put");
         if (!mp_queue_feeder_error(self, object) || PyErr_Occurred())
             return NULL;
         Py_RETURN_NONE;
@@ -272,7 +276,7 @@ static mp_status take_step(void *context, mp_time deadline)
     for (bool last = deadline == MP_NO_WAIT;;) {
         mp_status status = mp_ring_take_slow(self->ring, self->most, self->batch);
         if (status == MP_INTERRUPTED)
-            return busy(&self->give_up, deadline);
+            return mp_mutex_busy(&self->give_up, deadline);
         if (status != MP_WOULD_BLOCK)
             return status;
         if (last)

@@ -27,12 +27,18 @@ static bool is_full(const batch *self)
 }
 
 /* 1: added. 0: not to be put, a subclass took care. -1: exception. */
-static int add(mp_state *state, mp_queue_object *queue, batch *self, PyObject *object)
+static int add(mp_state *state, mp_queue_object *queue, batch *self, PyObject *object,
+               mp_time deadline)
 {
     size_t used;
     mp_outgoing *outgoing = &self->outgoing[self->count];
     char *room = (char *)self->room + self->used;
-    if (mp_encode(state, &queue->ring, object, room, &used, outgoing) < 0)
+    int encoded = mp_encode(state, &queue->ring, object, deadline, room, &used, outgoing);
+    if (encoded < 0 && outgoing->late) {
+        (void)mp_queue_raise(queue, MP_TIMEOUT, "put_many");
+        return -1;
+    }
+    if (encoded < 0)
         return mp_queue_feeder_error(queue, object) && !PyErr_Occurred() ? 0 : -1;
     self->items[self->count++] = outgoing->item;
     self->used += (used + 7) & ~(size_t)7;
@@ -90,7 +96,7 @@ static int put_all(mp_state *state, mp_queue_object *queue, PyObject *iterator, 
     mp_status status = MP_OK;
     int added = 0;
     while (status == MP_OK && added >= 0 && (object = PyIter_Next(iterator)) != NULL) {
-        added = add(state, queue, self, object);
+        added = add(state, queue, self, object, deadline);
         Py_DECREF(object);
         if (is_full(self))
             status = flush(queue, self, put, deadline);

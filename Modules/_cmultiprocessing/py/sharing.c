@@ -4,7 +4,8 @@
 #include <stddef.h> // offsetof
 #include <string.h> // memcpy
 
-#include "py/errors.h" // mp_raise
+#include "py/blocking.h" // waiting where somebody was stopped in the heap
+#include "py/errors.h"   // mp_raise
 
 /* ---- the head ---- */
 
@@ -125,6 +126,49 @@ static int reserve_ticket(mp_pins *pins)
     return 0;
 }
 
+/* ---- calls that need memory ----
+ *
+ * They are quick, but for a process that was stopped in the middle of the heap: then they wait for it
+ * without the GIL, and Ctrl-C ends the wait. */
+
+typedef struct request {
+    uint32_t kind;
+    uint64_t size;           // create
+    const mp_handle *object; // pin
+    mp_owner target;         // pin
+    mp_object_ticket ticket; // pin, attach
+    mp_handle *handle;       // create, attach
+} request;
+
+static mp_status create_step(void *context, mp_time deadline)
+{
+    request *self = context;
+    (void)deadline;
+    return mp_object_create(self->kind, self->size, self->handle);
+}
+
+static mp_status pin_step(void *context, mp_time deadline)
+{
+    request *self = context;
+    (void)deadline;
+    return mp_object_pin(self->object, self->target, &self->ticket);
+}
+
+static mp_status attach_step(void *context, mp_time deadline)
+{
+    request *self = context;
+    (void)deadline;
+    return mp_object_attach(&self->ticket, self->kind, self->handle);
+}
+
+static inline mp_status ask(mp_blocking_call step, request *self)
+{
+    mp_status status = mp_family_enter();
+    if (mp_likely(status == MP_OK))
+        status = step(self, MP_FOREVER);
+    return mp_likely(status != MP_INTERRUPTED) ? status : mp_blocking_run(step, self, MP_FOREVER);
+}
+
 /* A pinned ticket as bytes; recorded in the innermost bracket. */
 static PyObject *pin_ticket(mp_state *state, const mp_handle *handle)
 {
@@ -134,18 +178,24 @@ static PyObject *pin_ticket(mp_state *state, const mp_handle *handle)
         Py_XDECREF(bytes);
         return NULL;
     }
-    mp_object_ticket ticket;
-    memset(&ticket, 0, sizeof(ticket)); // padding travels too
-    mp_status status = mp_family_enter();
-    if (status == MP_OK)
-        status = mp_object_pin(handle, pins == NULL ? outermost_target : pins->target, &ticket);
+    request work;
+    memset(&work, 0, sizeof(work)); // padding of the ticket travels too
+    work.object = handle;
+    work.target = pins == NULL ? outermost_target : pins->target;
+    mp_status status = ask(pin_step, &work);
     if (status != MP_OK) {
         Py_DECREF(bytes);
         return mp_raise(state, status, "pickling a shared object");
     }
+    // A signal handler that ran while this waited may have used up the room.
+    if (reserve_ticket(pins) < 0) {
+        mp_object_unpin(&work.ticket);
+        Py_DECREF(bytes);
+        return NULL;
+    }
     if (pins != NULL)
-        pins->tickets[pins->count++] = ticket;
-    memcpy(PyBytes_AS_STRING(bytes), &ticket, sizeof(ticket));
+        pins->tickets[pins->count++] = work.ticket;
+    memcpy(PyBytes_AS_STRING(bytes), &work.ticket, sizeof(work.ticket));
     return bytes;
 }
 
@@ -196,15 +246,13 @@ PyObject *mp_shared_attach(PyTypeObject *type, PyObject *ticket, uint32_t kind)
         PyErr_Format(PyExc_ValueError, "%s: not the ticket of a shared object", type->tp_name);
         return NULL;
     }
-    mp_object_ticket copy;
-    memcpy(&copy, PyBytes_AS_STRING(ticket), sizeof(copy));
+    mp_handle handle;
+    request work = {.kind = kind, .handle = &handle};
+    memcpy(&work.ticket, PyBytes_AS_STRING(ticket), sizeof(work.ticket));
     PyObject *self = type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    mp_handle handle;
-    mp_status status = mp_family_enter();
-    if (status == MP_OK)
-        status = mp_object_attach(&copy, kind, &handle);
+    mp_status status = ask(attach_step, &work);
     if (status != MP_OK) {
         (void)mp_shared_raise(self, status, "unpickle");
         Py_DECREF(self);
@@ -221,9 +269,8 @@ int mp_shared_create(PyObject *self, uint32_t kind, uint64_t size)
         PyErr_Format(PyExc_RuntimeError, "%s.__init__() called twice", Py_TYPE(self)->tp_name);
         return -1;
     }
-    mp_status status = mp_family_enter();
-    if (mp_likely(status == MP_OK))
-        status = mp_object_create(kind, size, handle);
+    request work = {.kind = kind, .size = size, .handle = handle};
+    mp_status status = ask(create_step, &work);
     return mp_likely(status == MP_OK) ? 0 : mp_shared_raise(self, status, "__init__");
 }
 

@@ -492,7 +492,7 @@ static void release_run(uint64_t offset, uint64_t unit)
 
 /* ---- chunks ---- */
 
-static bool is_run_chunk(uint64_t offset)
+bool mp_chunk_is_run(uint64_t offset)
 {
     const struct mp_unit_shm *run = mp_unit_at(mp_unit_of(offset));
     return mp_unit_kind(mp_load_acquire64(&run->word)) == MP_UNIT_RUN;
@@ -510,7 +510,7 @@ bool mp_chunk_take_warm(uint32_t type, uint64_t size, uint64_t *offset)
 
 void mp_chunk_release(uint64_t offset)
 {
-    if (is_run_chunk(offset)) {
+    if (mp_chunk_is_run(offset)) {
         release_run(offset, mp_unit_of(offset));
         return;
     }
@@ -519,12 +519,17 @@ void mp_chunk_release(uint64_t offset)
     (void)released;
 }
 
+bool mp_chunk_claim_if(uint64_t offset, uint64_t expected)
+{
+    uint64_t ours = MP_STATE(mp_self(), mp_state_generation(expected), mp_state_type(expected));
+    return mp_cas64(&mp_chunk_at(offset)->state, &expected, ours);
+}
+
 bool mp_chunk_release_if(uint64_t offset, uint64_t expected)
 {
-    if (is_run_chunk(offset)) {
+    if (mp_chunk_is_run(offset)) {
         // First make it ours, so that a rival sees another state; then release it as ours.
-        uint64_t ours = MP_STATE(mp_self(), mp_state_generation(expected), mp_state_type(expected));
-        if (!mp_cas64(&mp_chunk_at(offset)->state, &expected, ours))
+        if (!mp_chunk_claim_if(offset, expected))
             return false;
         release_run(offset, mp_unit_of(offset));
         return true;
@@ -595,10 +600,9 @@ bool mp_warm_is_listed(uint64_t offset, uint64_t state)
     return false;
 }
 
-void mp_warm_release(uint64_t offset, uint64_t state)
+bool mp_warm_claim(uint64_t offset, uint64_t state)
 {
-    if (claim_warm(offset, state, MP_TYPE_MESSAGE))
-        free_run(offset, mp_unit_of(offset));
+    return claim_warm(offset, state, MP_TYPE_MESSAGE);
 }
 
 static void trim_class_locked(struct size_class *sizes, uint32_t class)

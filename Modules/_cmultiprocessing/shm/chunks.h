@@ -51,7 +51,8 @@ static inline void *mp_chunk_payload(uint64_t offset)
 /* A chunk with room for `size` bytes of payload, owned by this process. Payloads up to
  * MP_SMALL_LIMIT are zeroed, larger ones hold anything. Larger ones are runs of whole units and
  * begin at the start of a unit.
- * MP_NO_MEMORY (see mp_chunk_refusal), MP_NO_SPACE, MP_TOO_LARGE. */
+ * MP_NO_MEMORY (see mp_chunk_refusal), MP_NO_SPACE, MP_TOO_LARGE. MP_INTERRUPTED: a process was stopped
+ * in the middle of the heap; look at signals and call again. */
 mp_status mp_chunk_take(uint32_t type, uint64_t size, uint64_t *offset);
 
 /* The same, but only a run whose pages are still with us from its last use. False: there is none now. */
@@ -93,9 +94,16 @@ void mp_warm_refuse(bool refuse);
 void mp_warm_forget_stale(void);
 
 /* Used by reclaim.c. Does a place name this warm run, whose header was `state`? Otherwise nobody can
- * find it - whoever released it died, or lost the place to a rival - and it goes back to the heap. */
+ * find it - whoever released it died, or lost the place to a rival - and it is claimed, to be released
+ * into the heap. */
 bool mp_warm_is_listed(uint64_t offset, uint64_t state);
-void mp_warm_release(uint64_t offset, uint64_t state);
+bool mp_warm_claim(uint64_t offset, uint64_t state);
+
+/* Used by reclaim.c. Make a chunk ours if its state still is `expected`, to release it later. */
+bool mp_chunk_claim_if(uint64_t offset, uint64_t expected);
+
+/* Is the chunk a run of its own? Releasing such a one gives its pages back: not under a mutex. */
+bool mp_chunk_is_run(uint64_t offset);
 
 /* Used by reclaim.c. Release a slab whose chunks are all free, given by its first unit; the caller
  * owns the slab. */

@@ -142,7 +142,8 @@ mp_status mp_run_take(uint64_t length, uint32_t kind, uint32_t class,
     if (!granted(length * MP_UNIT, refusal))
         return MP_NO_MEMORY;
     // An owner that died here left nothing half done: each store above is whole by itself.
-    (void)mp_mutex_lock_always(&family->heap_mutex);
+    if (mp_mutex_lock_briefly(&family->heap_mutex) == MP_TIMEOUT)
+        return MP_INTERRUPTED;
     mp_status status = take_locked(length, MP_UNIT_WORD(mp_self(), kind, class), prepare, unit);
     mp_mutex_unlock(&family->heap_mutex);
     if (status == MP_OK)

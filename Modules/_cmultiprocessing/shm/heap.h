@@ -58,7 +58,7 @@ static inline uint64_t mp_unit_of(uint64_t offset)
 
 /* A run of `length` units of this kind and class, owned by this process; its pages are holes, or
  * hold anything. `prepare` (may be NULL) is called before the run is visible to walkers.
- * MP_NO_MEMORY (and *refusal), MP_NO_SPACE. */
+ * MP_NO_MEMORY (and *refusal), MP_NO_SPACE, MP_INTERRUPTED (somebody was stopped in here). */
 mp_status mp_run_take(uint64_t length, uint32_t kind, uint32_t class,
                       void (*prepare)(uint64_t unit), uint64_t *unit, struct mp_refusal *refusal);
 

@@ -78,13 +78,24 @@ mp_status mp_mutex_lock_slow(struct mp_mutex_shm *mutex, mp_time deadline)
     return MP_INTERRUPTED;
 }
 
-mp_status mp_mutex_lock_always(struct mp_mutex_shm *mutex)
+mp_status mp_mutex_lock_briefly(struct mp_mutex_shm *mutex)
 {
-    mp_status status;
+    mp_status status = mp_mutex_try(mutex);
+    if (mp_likely(status != MP_WOULD_BLOCK))
+        return status;
+    mp_time end = mp_clock_now() + MP_MUTEX_GRACE;
     do
-        status = mp_mutex_lock(mutex, MP_FOREVER);
+        status = mp_mutex_lock(mutex, end);
     while (status == MP_INTERRUPTED);
     return status;
+}
+
+mp_status mp_mutex_busy(mp_time *limit, mp_time deadline)
+{
+    mp_time now = mp_clock_now();
+    if (*limit == 0)
+        *limit = now + MP_MUTEX_GRACE;
+    return now >= deadline && now >= *limit ? MP_TIMEOUT : MP_INTERRUPTED;
 }
 
 void mp_mutex_unlock_slow(struct mp_mutex_shm *mutex)

@@ -41,8 +41,17 @@ static inline mp_status mp_mutex_lock(struct mp_mutex_shm *mutex, mp_time deadli
     return mp_mutex_lock_slow(mutex, deadline);
 }
 
-/* For the few places that cannot fail: waits as long as the owner lives. */
-mp_status mp_mutex_lock_always(struct mp_mutex_shm *mutex);
+/* Whoever holds a mutex has it for a microsecond, unless he was stopped there (SIGSTOP, a debugger). So
+ * long a call waits for it that must not wait, or whose deadline has passed, before it gives up. */
+#define MP_MUTEX_GRACE (30 * (mp_time)MP_MILLISECOND)
+
+/* The same for callers that cannot look at signals: until the grace is over.
+ * MP_OK, MP_OWNER_DIED (held too), MP_TIMEOUT. */
+mp_status mp_mutex_lock_briefly(struct mp_mutex_shm *mutex);
+
+/* An operation with this deadline found a mutex busy for a slice. `*limit` is 0 before the first time.
+ * MP_INTERRUPTED: look at signals and call again; MP_TIMEOUT: its deadline and the grace are over. */
+mp_status mp_mutex_busy(mp_time *limit, mp_time deadline);
 
 void mp_mutex_unlock_slow(struct mp_mutex_shm *mutex);
 

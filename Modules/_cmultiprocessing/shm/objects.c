@@ -147,24 +147,26 @@ static bool is_object(uint64_t offset, uint32_t type, uint32_t generation, uint6
 }
 
 /* Our reference stands. Is the object still there, for good? A retired one may be half collected by
- * somebody who did not see our reference; then the pin becomes our reference, or we wait for him. */
-static bool confirm(const mp_object_ticket *ticket, uint32_t type, uint64_t *reference)
+ * somebody who did not see our reference; then the pin becomes our reference, or we wait for him.
+ * MP_OK, MP_STALE, MP_INTERRUPTED (he is at it still). */
+static mp_status confirm(const mp_object_ticket *ticket, uint32_t type, uint64_t *reference)
 {
     uint64_t state;
     if (!is_object(ticket->offset, type, ticket->generation, &state))
-        return false;
+        return MP_STALE;
     if (!is_retired(state))
-        return true;
+        return MP_OK;
     if (keep_pin(ticket)) {
         mp_chunk_release(*reference);
         *reference = ticket->pin;
-        return true;
+        return MP_OK;
     }
     struct mp_mutex_shm *mutex = &mp_family_shm()->reclaim_mutex;
-    (void)mp_mutex_lock_always(mutex);
+    if (mp_mutex_lock_briefly(mutex) == MP_TIMEOUT)
+        return MP_INTERRUPTED;
     bool there = is_object(ticket->offset, type, ticket->generation, &state);
     mp_mutex_unlock(mutex);
-    return there;
+    return there ? MP_OK : MP_STALE;
 }
 
 mp_status mp_object_attach(const mp_object_ticket *ticket, uint32_t type, mp_handle *handle)
@@ -185,9 +187,10 @@ mp_status mp_object_attach(const mp_object_ticket *ticket, uint32_t type, mp_han
                                       MP_NOBODY, &reference);
     if (status != MP_OK)
         return status;
-    if (!confirm(ticket, type, &reference)) {
+    status = confirm(ticket, type, &reference);
+    if (status != MP_OK) {
         mp_chunk_release(reference);
-        return MP_STALE;
+        return status;
     }
     if (pin_stands(ticket, &pin_state))
         (void)mp_chunk_release_if(ticket->pin, pin_state);

@@ -11,7 +11,8 @@
  *     pickle      status = mp_object_pin(&handle, 0, &ticket)         -> the ticket travels
  *     unpickle    status = mp_object_attach(&ticket, MP_TYPE_LOCK, &handle)
  *     drop        mp_object_release(&handle);
- * All of them after mp_family_enter(); none under an internal mutex. */
+ * All of them after mp_family_enter(); none under an internal mutex. Those with a status may say
+ * MP_INTERRUPTED: a process was stopped in the middle of the heap; look at signals and call again. */
 #ifndef MP_SHM_OBJECTS_H
 #define MP_SHM_OBJECTS_H
 

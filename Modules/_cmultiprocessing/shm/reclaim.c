@@ -11,7 +11,6 @@
 enum { RETIRED_LIMIT = 64, RETIRED_UNITS_LIMIT = 256, REST_FACTOR = 50, DEATH_WEIGHT = 4 };
 
 #define LONGEST_REST (UINT64_C(200) * MP_MILLISECOND)
-#define PATIENCE (100 * (mp_time)MP_MILLISECOND)
 
 static const struct mp_type_ops *type_ops[256]; // written before the first object, then constant
 
@@ -47,7 +46,8 @@ struct collection {
     struct list marked;                       // objects that a reference or pin names
     struct list empty_slabs;
     uint64_t free_units, used_units, warm_bytes, orphan_slabs;
-    bool given_up; // what was counted is not all
+    uint64_t garbage; // a run that the sweep made ours, or 0; released after heap_mutex
+    bool given_up;    // what was counted is not all
 };
 
 static void append(struct list *list, uint64_t item)
@@ -89,13 +89,22 @@ static void sweep_reference(uint64_t offset, uint64_t state)
     (void)mp_chunk_release_if(offset, state);
 }
 
-static void sweep_linked(uint64_t offset, uint64_t state)
+/* Runs have pages to give back, which takes longer than a mutex may be held. */
+static void release_swept(struct collection *collection, uint64_t offset, uint64_t state)
+{
+    if (!mp_chunk_is_run(offset))
+        (void)mp_chunk_release_if(offset, state);
+    else if (mp_chunk_claim_if(offset, state))
+        collection->garbage = offset;
+}
+
+static void sweep_linked(struct collection *collection, uint64_t offset, uint64_t state)
 {
     const struct mp_type_ops *ops = type_ops[mp_state_type(state)];
     if (ops != NULL && ops->linked != NULL && ops->linked(offset, state))
         return;
     mp_reclaim_finalize(offset, mp_state_type(state));
-    (void)mp_chunk_release_if(offset, state);
+    release_swept(collection, offset, state);
 }
 
 static void sweep_chunk(struct collection *collection, uint64_t offset)
@@ -116,12 +125,12 @@ static void sweep_chunk(struct collection *collection, uint64_t offset)
             sweep_reference(offset, state);
     } else if (type < MP_TYPE_FIRST_OBJECT) {
         if (dead)
-            sweep_linked(offset, state);
+            sweep_linked(collection, offset, state);
     } else {
         if (dead && mp_load_relaxed64(&mp_chunk_at(offset)->life) == 0) {
             // Unborn (objects.c): its maker never got to know it. Not to be finalized, nor retired:
             // every process would count as one that may know an object so old.
-            (void)mp_chunk_release_if(offset, state);
+            release_swept(collection, offset, state);
             return;
         }
         if (dead)
@@ -159,15 +168,15 @@ static void sweep_run(struct collection *collection, uint64_t unit, struct mp_un
     if (mp_state_type(state) == MP_TYPE_WARM) {
         if (mp_warm_is_listed(offset, state))
             collection->warm_bytes += mp_unit_length(run) * MP_UNIT;
-        else
-            mp_warm_release(offset, state);
+        else if (mp_warm_claim(offset, state))
+            collection->garbage = offset;
         return;
     }
     // Whoever took or released it died between the descriptor's store and the header's.
     uint64_t mine = MP_UNIT_WORD(mp_self(), MP_UNIT_RUN, 0);
     if (mp_state_type(state) == MP_TYPE_FREE) {
         if (is_dead(collection, mp_unit_owner(word)) && mp_cas64(&run->word, &word, mine))
-            mp_run_release(unit);
+            collection->garbage = offset;
         return;
     }
     sweep_chunk(collection, offset);
@@ -204,17 +213,15 @@ static void visit_sweep(uint64_t unit, struct mp_unit_shm *run, void *argument)
     if (collection->given_up)
         return;
     // Whoever holds it was stopped there: garbage can wait until he goes on.
-    mp_time deadline = mp_clock_now() + PATIENCE;
-    mp_status status;
-    do
-        status = mp_mutex_lock(mutex, deadline);
-    while (status == MP_INTERRUPTED);
-    if (status == MP_TIMEOUT) {
+    if (mp_mutex_lock_briefly(mutex) == MP_TIMEOUT) {
         collection->given_up = true;
         return;
     }
     sweep_locked(collection, unit, run);
     mp_mutex_unlock(mutex);
+    if (collection->garbage != 0)
+        mp_chunk_release(collection->garbage); // if we die before, it has a dead owner
+    collection->garbage = 0;
 }
 
 /* ---- marking and freeing ---- */

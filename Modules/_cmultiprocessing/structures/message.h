@@ -36,7 +36,7 @@ typedef struct mp_message_view {
     uint32_t parts;
 } mp_message_view;
 
-/* MP_NO_MEMORY, MP_NO_SPACE, MP_TOO_LARGE. */
+/* MP_NO_MEMORY, MP_NO_SPACE, MP_TOO_LARGE, MP_INTERRUPTED as mp_chunk_take. */
 mp_status mp_message_make(mp_ring_handle *ring, const mp_message_plan *plan, uint64_t *offset);
 
 /* Address of a part of a message of ours, and its size. */

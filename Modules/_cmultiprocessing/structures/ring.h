@@ -14,7 +14,8 @@
  *     MP_WOULD_BLOCK  the queue is full, or empty
  *     MP_CLOSED       shut down
  *     MP_INTERRUPTED  the quick call needs more than a microsecond (a mutex, memory): make the slow
- *                     call. From the slow call: look at signals and call again
+ *                     call. From the slow call: look at signals and call again, unless mp_mutex_busy
+ *                     says that this took long enough
  *     MP_NO_MEMORY, MP_NO_SPACE   no room for the item; the queue is unchanged
  *     MP_DAMAGED      the memory of the queue holds what no correct process wrote
  *

@@ -7,8 +7,6 @@
 /* Ticket of an entry that is claimed but not counted yet. */
 #define NOT_ARRIVED UINT64_MAX
 
-#define MUTEX_GRACE (30 * (mp_time)MP_MILLISECOND)
-
 static uint64_t object_of(const struct mp_barrier_shm *barrier)
 {
     return mp_offset_of(barrier);
@@ -194,7 +192,7 @@ static mp_status outcome(mp_barrier_wait *wait, uint32_t word)
  * passed a while ago ends all the same; the barrier is broken for this thread only. */
 static mp_status busy(mp_barrier_wait *wait, mp_time deadline)
 {
-    if (deadline == MP_FOREVER || mp_clock_now() - MUTEX_GRACE < deadline)
+    if (deadline == MP_FOREVER || mp_clock_now() - MP_MUTEX_GRACE < deadline)
         return MP_INTERRUPTED;
     leave(wait);
     return MP_BROKEN;
