@@ -260,36 +260,43 @@ def test_item_38_wrong_keys_do_not_concern_the_others(mp: Any, connection: Any) 
 
 def test_item_38_more_strangers_than_descriptors(connection: Any) -> None:
     """The oldest of the silent ones has to go; the good one is served."""
-    assert apart.run(crowd, limits={resource.RLIMIT_NOFILE: 200}) == [1, True]
+    assert apart.run(crowd, limits={resource.RLIMIT_NOFILE: 200}) == [["there", "there", "1"], True]
 
 
 def crowd() -> list[Any]:
-    """150 connections need 300 descriptors where both ends are in one process: dialled from another one."""
+    """380 strangers of two processes knock where 200 descriptors are allowed; then a good one of a third process."""
     from cmultiprocessing import connection
 
-    with connection.Listener(authkey=KEY, backlog=400) as listener, serving(listener):
-        code = (
-            "import socket, sys, time\nall = []\nfor _ in range(190):\n"
-            "    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); all.append(s)\n"
-            "print('there', flush=True); sys.stdin.read()"
-        )
-        crowds = []
-        for _ in range(2):
-            crowds.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", code, listener.address],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            assert crowds[-1].stdout is not None
-            assert crowds[-1].stdout.readline() == "there\n"
-        number = good_client(connection, listener.address)
-        enough = listener.dropped >= 100
-        for process in crowds:
-            process.communicate()
-        return [number, enough]
+    knock = (
+        "import socket, sys\nall = []\nfor _ in range(190):\n"
+        "    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); all.append(s)\n"
+        "print('there', flush=True); sys.stdin.read()"
+    )
+    talk = (
+        "import sys\nfrom cmultiprocessing.connection import Client\n"
+        f"with Client(sys.argv[1], authkey={KEY!r}) as conn: print(conn.recv())"
+    )
+    with connection.Listener(authkey=KEY, backlog=400) as listener:
+        # Started before there are no descriptors left for their pipes.
+        programs = [start_program(code, listener.address) for code in (knock, knock, talk)]
+        with serving(listener):
+            answers = []
+            for program in programs:
+                assert program.stdin is not None
+                assert program.stdout is not None
+                program.stdin.write("go\n")
+                program.stdin.flush()
+                answers.append(program.stdout.readline().strip())
+            enough = listener.dropped >= 100
+            for program in programs:
+                program.communicate()
+    return [answers, enough]
+
+
+def start_program(code: str, address: str) -> subprocess.Popen[str]:
+    """A program that begins when it gets a line."""
+    command = [sys.executable, "-c", "import sys; sys.stdin.readline()\n" + code, address]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def test_item_38_a_flood_of_silent_clients_is_bounded(connection: Any) -> None:
