@@ -48,6 +48,8 @@ _AHEAD = 0.001
 _MOST_AHEAD = 16
 # What terminate() leaves a worker between SIGTERM and SIGKILL, s.
 _GRACE = 0.3
+# After a Ctrl-C that came to a worker, s: no new task is begun before the main thread, which got it too, has decided.
+_TRUCE = 0.1
 # Workers killed one after the other before they were ready, per place, after which there is no point in going on.
 _MOST_EARLY_KILLS = 8
 
@@ -85,13 +87,14 @@ class Task:
 class _Place:
     """A place in the crew: an inbox, and the worker that reads it now. Outlives its workers."""
 
-    __slots__ = ("assigned", "depth", "inbox", "index", "process", "ready", "reported")
+    __slots__ = ("assigned", "depth", "failure", "inbox", "index", "process", "ready", "reported")
 
     def __init__(self, index: int, inbox: Any) -> None:
         self.index = index
         self.inbox = inbox
         self.process: Any = None  # None: vacant
         self.ready = False  # the worker has been initialized
+        self.failure: BaseException | None = None  # or its initializer has failed
         self.assigned: dict[int, Task] = {}  # by number, oldest first
         self.depth = 1  # how many may be assigned
         self.reported = 0.0  # when the worker was heard of, or given a task while it had none
@@ -128,9 +131,9 @@ class Crew:
         self._numbers = 0
         self._single = most_tasks is not None  # what is assigned ahead would only wait for the next worker
         self._dismissed = False
+        self._truce = 0.0  # no task is begun before this time
         self._failed_starts = 0
         self._early_kills = 0
-        self._start_error: BaseException | None = None
         self._broken: BaseException | None = None
 
     # By any thread.
@@ -180,6 +183,8 @@ class Crew:
                 thread.join()
         for process in list(self.processes):
             process.join()
+        # Their descriptors go with them, though others may keep the pool.
+        self.processes.clear()
 
     def terminate(self) -> None:
         """End now: the workers are ended, jobs fail. Returns when that is done, within a second.
@@ -278,6 +283,8 @@ class Crew:
             if any(place.process is not None for place in self._places):
                 self.state = TERMINATE
                 self._end_workers()
+                for place in self._places:
+                    place.process = None
             elif self.state != TERMINATE:
                 self.state = TERMINATE
         for job in list(self.cache.values()):
@@ -297,6 +304,8 @@ class Crew:
 
     def _patience(self) -> float | None:
         """How long nothing may happen: only tasks that wait behind others need looking after."""
+        if self._truce:
+            return max(0.001, self._truce - time.monotonic())
         return _LATE if any(place.spare() for place in self._places) else None
 
     def _handle(
@@ -312,7 +321,7 @@ class Crew:
             place.reported = time.monotonic()
             self._failed_starts = self._early_kills = 0
         elif kind == BROKEN:
-            self._start_error = self.link.unpack_error(payload, text)
+            place.failure = self.link.unpack_error(payload, text)
         elif kind == ENDED and place.process is not None:
             self._on_ended(place)
 
@@ -333,7 +342,10 @@ class Crew:
         self, place: _Place, number: int, count: int, ahead: int, took: float, payload: Any, text: str
     ) -> None:
         task = place.assigned[number]
-        task.job._fail(task.index + task.done, count, self.link.unpack_error(payload, text))
+        error = self.link.unpack_error(payload, text)
+        if isinstance(error, KeyboardInterrupt):
+            self._truce = time.monotonic() + _TRUCE
+        task.job._fail(task.index + task.done, count, error)
         self._settle(place, number, task, count, ahead, took)
 
     def _settle(self, place: _Place, number: int, task: Task, count: int, ahead: int, took: float) -> None:
@@ -359,7 +371,7 @@ class Crew:
         util.debug("worker %s ended with exit code %s", process.name, process.exitcode)
         self._take_stock(place, process)
         if not ready:
-            self._note_failed_start(process)
+            self._note_failed_start(place, process)
         if not self._dismissed:
             self._replace()
 
@@ -379,14 +391,14 @@ class Crew:
             else:
                 task.job._task_done()
 
-    def _note_failed_start(self, process: Any) -> None:
+    def _note_failed_start(self, place: _Place, process: Any) -> None:
         """A worker ended before it could take a task. When that is the rule, the pool is broken."""
-        error = self._start_error or WorkerLostError.of(process, "before it was ready", None)
-        if self._start_error is None and (process.exitcode or 0) < 0:
+        error = place.failure or WorkerLostError.of(process, "before it was ready", None)
+        if place.failure is None and (process.exitcode or 0) < 0:
             self._early_kills += 1
         else:
             self._failed_starts += 1
-        self._start_error = None
+        place.failure = None
         size = len(self._places)
         if self._failed_starts >= size or self._early_kills >= _MOST_EARLY_KILLS * size:
             self._break(error)
@@ -430,22 +442,26 @@ class Crew:
 
     def _feed(self) -> None:
         """Give tasks to those who have the fewest; take back what waits in vain."""
+        if self._truce:
+            if time.monotonic() < self._truce:
+                return
+            self._truce = 0.0
         self._take_back_late()
         deepest = max([place.depth for place in self._places])
         for level in range(deepest if self._pending else 0):
             free = [place for place in self._places if len(place.assigned) == level < place.depth and place.process]
             free.sort(key=_readiness)
             for place in free:
-                if not self._pending:
-                    break
-                self._give(place, self._pending.popleft())
+                while self._pending and not self._give(place, self._pending.popleft()):
+                    pass  # that one needs no worker any more
         if not self._pending:
             self._share()
 
-    def _give(self, place: _Place, task: Task) -> None:
+    def _give(self, place: _Place, task: Task) -> bool:
+        """Assign a task. False: it is settled without a worker."""
         if task.job.cancelled:
             task.job._task_done()
-            return
+            return False
         self._numbers += 1
         if not place.assigned:
             place.reported = time.monotonic()
@@ -454,8 +470,9 @@ class Crew:
         except BaseException as error:
             task.job._fail(task.index + task.done, task.count - task.done, error)
             task.job._task_done()
-            return
+            return False
         place.assigned[self._numbers] = task
+        return True
 
     def _share(self) -> None:
         """Nothing is pending: whoever has nothing to do gets what others have not begun."""

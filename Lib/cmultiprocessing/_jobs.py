@@ -13,7 +13,7 @@ import time
 from collections import deque
 from types import GenericAlias
 
-from ._errors import TimeoutError
+from ._errors import ProcessError, TimeoutError
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
@@ -160,6 +160,8 @@ class ApplyResult(Job):
             self._value = error
 
     def _complete(self) -> None:
+        if self.cancelled:
+            self._abort(ProcessError("nobody waits for this result any more"))
         if not self._claim():
             return
         if self._success:

@@ -244,7 +244,7 @@ class Pool:
 
     def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> Any:
         """Call `func(*args, **kwds)` in a worker and wait for the result. Raises what the call raises."""
-        return self.apply_async(func, args, kwds).get()
+        return self._wait(self.apply_async(func, args, kwds))
 
     def apply_async(
         self,
@@ -276,6 +276,16 @@ class Pool:
             submission.add([(tuple(args), dict(kwds or {}))])
         return result
 
+    def _wait(self, result: ApplyResult) -> Any:
+        """What a call that waits returns. After Ctrl-C nobody can ask for it: what was not begun is dropped."""
+        try:
+            return result.get()
+        except BaseException:
+            if not result.ready():
+                result.cancelled = True
+                self._crew.wake()
+            raise
+
     # Many calls.
 
     def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
@@ -289,7 +299,7 @@ class Pool:
         Raises:
             Exception: what the first call that failed raised; all are made anyway.
         """
-        return self.map_async(func, iterable, chunksize).get()  # type: ignore[no-any-return]
+        return self._wait(self.map_async(func, iterable, chunksize))  # type: ignore[no-any-return]
 
     def map_async(
         self,
@@ -306,7 +316,7 @@ class Pool:
         self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[Any]:
         """Like map(), but each item is the arguments of a call. Since 3.3."""
-        return self.starmap_async(func, iterable, chunksize).get()  # type: ignore[no-any-return]
+        return self._wait(self.starmap_async(func, iterable, chunksize))  # type: ignore[no-any-return]
 
     def starmap_async(
         self,
