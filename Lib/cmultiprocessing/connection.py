@@ -34,19 +34,29 @@ connection_setup(globals(), reduction._register_sockets)
 
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
-    """How a connection travels in a pickle: its descriptor is lent."""
-    return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    """How a connection travels in a pickle: its descriptor is lent, and where it belongs to a Pipe() that is said."""
+    lent = reduction.DupFd(conn.fileno())
+    lane = conn._lane_ticket()
+    if lane is None:
+        return rebuild_connection, (lent, conn.readable, conn.writable)
+    return rebuild_connection, (lent, conn.readable, conn.writable, lane)
 
 
-def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
+def rebuild_connection(
+    df: Any, readable: bool, writable: bool, lane: tuple[bytes, int] | None = None
+) -> Connection:
     """The connection of a pickle.
 
     Args:
         df: what `reduction.DupFd` made.
         readable: whether it may be received from.
         writable: whether it may be sent to.
+        lane: which end of which Pipe() it is.
     """
-    return Connection(df.detach(), readable, writable)
+    conn = Connection(df.detach(), readable, writable)
+    if lane is not None:
+        conn._lane_attach(lane)
+    return conn
 
 
 reduction.register(Connection, reduce_connection)

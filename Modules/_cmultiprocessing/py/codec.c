@@ -600,6 +600,7 @@ static int encode_pickle(mp_state *state, codec *self, mp_ring_handle *ring, PyO
     if (pickling == NULL)
         return -1;
     mp_pickling *content = (mp_pickling *)(void *)pickling;
+    content->inside = false;
     mp_pins pins;
     mp_pins_begin(&pins, MP_NOBODY);
     int result = mp_pickling_dump(content, object);
@@ -883,15 +884,16 @@ void mp_decode_drop(const void *record)
 
 /* ---- connections ---- */
 
-static int dump_custom(PyTypeObject *class, PyObject *object, mp_dumped *dumped)
+static int dump_custom(PyTypeObject *class, PyObject *object, bool relative, mp_dumped *dumped)
 {
     mp_pins_begin(&dumped->pins, MP_NOBODY);
+    dumped->pins.outside = !relative;
     dumped->custom = custom_dumps(class, object);
     mp_pins_end(&dumped->pins);
     return dumped->custom == NULL ? -1 : 0;
 }
 
-static int dump_plain(mp_state *state, codec *self, PyObject *object, bool outside,
+static int dump_plain(mp_state *state, codec *self, PyObject *object, bool relative,
                       mp_dumped *dumped)
 {
     dumped->version = self->version;
@@ -899,14 +901,15 @@ static int dump_plain(mp_state *state, codec *self, PyObject *object, bool outsi
     if (dumped->pickling == NULL)
         return -1;
     mp_pickling *pickling = (mp_pickling *)(void *)dumped->pickling;
-    pickling->inside = !outside;
+    pickling->inside = !relative;
     mp_pins_begin(&dumped->pins, MP_NOBODY);
+    dumped->pins.outside = !relative;
     int result = mp_pickling_dump(pickling, object);
     mp_pins_end(&dumped->pins);
     return result;
 }
 
-int mp_dump(mp_state *state, PyObject *object_codec, PyObject *object, bool outside,
+int mp_dump(mp_state *state, PyObject *object_codec, PyObject *object, bool relative,
             mp_dumped *dumped)
 {
     codec *self = (codec *)(void *)object_codec;
@@ -917,8 +920,8 @@ int mp_dump(mp_state *state, PyObject *object_codec, PyObject *object, bool outs
     PyTypeObject *class = pickler_class(self, &plain);
     if (class == NULL)
         return -1;
-    int result = plain ? dump_plain(state, self, object, outside, dumped)
-                       : dump_custom(class, object, dumped);
+    int result = plain ? dump_plain(state, self, object, relative, dumped)
+                       : dump_custom(class, object, relative, dumped);
     if (result < 0)
         mp_dumped_close(dumped, false);
     return result;
@@ -1023,6 +1026,67 @@ PyObject *mp_load(PyObject *object, PyObject *bytes, PyObject *buffers, bool str
     if (mp_likely(plain && !(stranger && names_multiprocessing(bytes))))
         return call_loads(self, bytes, buffers);
     return PyObject_CallMethod((PyObject *)class, "loads", "O", bytes);
+}
+
+void mp_load_drop(uint64_t message)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    (void)mp_blocking_run(drop_message, &message, MP_FOREVER);
+    PyErr_Restore(type, value, traceback);
+}
+
+PyObject *mp_load_bytes(PyObject *object, PyObject *bytes, PyObject *buffers)
+{
+    codec *self = (codec *)(void *)object;
+    bool plain;
+    PyObject *loaded = mp_load(object, bytes, buffers, false);
+    PyTypeObject *class = loaded == NULL ? NULL : pickler_class(self, &plain);
+    PyObject *dumped = class == NULL ? NULL : custom_dumps(class, loaded);
+    Py_XDECREF(loaded);
+    return dumped;
+}
+
+static PyObject *load_part(mp_state *state, PyObject *object, const mp_message_view *view)
+{
+    codec *self = (codec *)(void *)object;
+    bool plain;
+    if (mp_codec_global(object, "_ForkingPickler") == NULL)
+        return NULL;
+    PyTypeObject *class = pickler_class(self, &plain);
+    if (class == NULL)
+        return NULL;
+    if (plain || view->parts > 1)
+        return load_message(state, self, view);
+    uint64_t size;
+    const char *data = mp_message_part(view->offset, 0, &size);
+    return PyObject_CallMethod((PyObject *)class, "loads", "y#", data, (Py_ssize_t)size);
+}
+
+PyObject *mp_load_message(mp_state *state, PyObject *object, uint64_t message)
+{
+    mp_message_view view;
+    if (mp_message_open(message, &view) != MP_OK || view.parts == 0)
+        return damaged(state); // not released: nothing in it is to be trusted
+    PyObject *loaded = load_part(state, object, &view);
+    mp_load_drop(message);
+    return loaded;
+}
+
+PyObject *mp_load_message_bytes(mp_state *state, PyObject *object, uint64_t message)
+{
+    mp_message_view view;
+    if (mp_message_open(message, &view) != MP_OK || view.parts == 0)
+        return damaged(state);
+    if (view.parts == 1)
+        return read_bytes(&view);
+    codec *self = (codec *)(void *)object;
+    bool plain;
+    PyObject *loaded = mp_load_message(state, object, message);
+    PyTypeObject *class = loaded == NULL ? NULL : pickler_class(self, &plain);
+    PyObject *dumped = class == NULL ? NULL : custom_dumps(class, loaded);
+    Py_XDECREF(loaded);
+    return dumped;
 }
 
 /* ---- setting up ---- */

@@ -77,9 +77,9 @@ typedef struct mp_dumped_memory {
     mp_piece few[6];
 } mp_dumped_memory;
 
-/* Pickle `object`. `outside`: large protocol 5 buffers stay outside of the pickle. 0, or -1 with an
- * exception set. */
-int mp_dump(mp_state *state, PyObject *codec, PyObject *object, bool outside, mp_dumped *dumped);
+/* Pickle `object`. `relative`: for a process of this family; large protocol 5 buffers stay outside of
+ * the pickle then. 0, or -1 with an exception set. */
+int mp_dump(mp_state *state, PyObject *codec, PyObject *object, bool relative, mp_dumped *dumped);
 int mp_dumped_open(const mp_dumped *dumped, mp_dumped_memory *memory);
 void mp_dumped_release(mp_dumped_memory *memory);
 
@@ -92,6 +92,17 @@ void mp_dumped_close(mp_dumped *dumped, bool sent);
 /* The object of a pickle. `buffers`: list or NULL. A pickle of a stranger may name modules of the
  * standard library's multiprocessing: they mean ours. */
 PyObject *mp_load(PyObject *codec, PyObject *bytes, PyObject *buffers, bool stranger);
+
+/* The object of a message that is ours (structures/message.h), or its bytes: those of a pickle with
+ * buffers are made anew, with the buffers inside. The message is released, whatever happens. */
+PyObject *mp_load_message(mp_state *state, PyObject *codec, uint64_t message);
+PyObject *mp_load_message_bytes(mp_state *state, PyObject *codec, uint64_t message);
+
+/* The bytes of a pickle with buffers, with the buffers inside. */
+PyObject *mp_load_bytes(PyObject *codec, PyObject *bytes, PyObject *buffers);
+
+/* Release a message of ours without the GIL. Keeps an exception that is set. */
+void mp_load_drop(uint64_t message);
 
 /* A name of the module that the codec was made for, as it is now: borrowed, or NULL with an exception
  * set. A codec of NULL: RuntimeError. */

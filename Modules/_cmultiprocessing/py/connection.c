@@ -157,6 +157,7 @@ static int connection_init(PyObject *object, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_ValueError, "at least one of `readable` and `writable` must be True");
         return -1;
     }
+    mp_lane_leave(self);
     self->stream = (mp_stream){.file = file};
     self->readable = readable != 0;
     self->writable = writable != 0;
@@ -172,10 +173,12 @@ static int close_now(mp_connection *self)
         PyObject *done = PyObject_CallNoArgs(own);
         Py_DECREF(own);
         Py_XDECREF(done);
+        mp_lane_leave(self);
         self->stream.file = -1;
         return done == NULL ? -1 : 0;
     }
     int file = self->stream.file;
+    mp_lane_leave(self);
     self->stream.file = -1; // before: nobody must find a number that may be somebody else's by now
     if (overridden < 0)
         return -1;
@@ -223,6 +226,7 @@ static void connection_dealloc(PyObject *object)
         PyObject_ClearWeakRefs(object);
     Py_CLEAR(self->attributes);
     mp_incoming_forget(&self->incoming);
+    mp_lane_leave(self);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -292,6 +296,7 @@ static int set_handle(PyObject *object, PyObject *value, void *Py_UNUSED(closure
     int file = -1;
     if (value != NULL && value != Py_None && parse_handle(value, &file) < 0)
         return -1;
+    mp_lane_leave(self); // what is there on the other side now is not known
     self->stream = (mp_stream){.file = file};
     return 0;
 }
@@ -420,6 +425,9 @@ static PyMethodDef connection_methods[] = {
     {"_send_bytes", mp_connection_send_bytes_hook, METH_O, "Send bytes as one message."},
     {"_recv_bytes", AS_METHOD(mp_connection_recv_bytes_hook), METH_FASTCALL,
      "The next message in an io.BytesIO; None: it is longer than the argument."},
+    {"_lane_ticket", mp_lane_ticket, METH_NOARGS,
+     "For a pickle of this end of a Pipe(): (ticket, side), or None."},
+    {"_lane_attach", mp_lane_attach, METH_O, "Be the end of a Pipe() that such a pair names."},
     {"_poll", mp_connection_poll_hook, METH_O, "Whether there is something, in so many seconds."},
     {NULL, NULL, 0, NULL},
 };

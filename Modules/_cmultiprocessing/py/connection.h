@@ -9,27 +9,36 @@
 
 #include "py/codec.h" // pickles
 
-#include "io/frames.h" // the format
-#include "io/turn.h"   // threads that share a connection
-#include "sync/spin.h" // whether spinning pays
+#include "io/frames.h"          // the format
+#include "io/turn.h"            // threads that share a connection
+#include "structures/parcels.h" // large messages
+#include "sync/spin.h"          // whether spinning pays
+
+/* What the two ends of a Pipe() share. Private memory of the process; under the GIL. */
+typedef struct mp_lane {
+    uint32_t references; // connections of this process, or of the one that it was forked from
+    mp_pipe_handle pipe;
+} mp_lane;
 
 /* A message on its way in. It outlives the call that began to read it: a deadline or a signal handler
  * may end a call in the middle, and the next one goes on. */
 typedef struct mp_incoming {
     mp_frame_in frame;
     PyObject *body; // bytes: the message, or part 0 of one in parts
+    size_t size;    // of that, in the end
     size_t got;     // bytes of what is being read now
-    /* Messages in parts. */
-    uint64_t *sizes;   // of the parts; PyMem
-    size_t sizes_got;  // bytes of that table that have come
-    PyObject *buffers; // list; parts 1 ... as far as they have begun
-    void *memory;      // where the last of them goes
+    /* A message in parts: its table of sizes first, then part 0, then the buffers. */
+    uint64_t *sizes;   // PyMem; NULL: not begun
+    bool have_sizes;   // the table is complete and checked
+    PyObject *buffers; // list; NULL: part 0 is not complete
+    char *memory;      // of the last of them, where it is not complete
 } mp_incoming;
 
-/* What was received: bytes, and the buffers that its pickle refers to. */
+/* What was received: bytes, and the buffers that its pickle refers to; or a parcel of ours. */
 typedef struct mp_received {
     PyObject *bytes;
     PyObject *buffers; // list, or NULL
+    uint64_t parcel;   // 0: none
 } mp_received;
 
 typedef struct mp_connection {
@@ -43,6 +52,8 @@ typedef struct mp_connection {
     mp_turn sending, receiving;
     mp_incoming incoming; // by the thread whose turn it is to receive
     mp_spin_memory spin;
+    mp_lane *lane; // NULL: made from a bare descriptor, or not in the family
+    uint32_t side; // which end of the pipe this is
 } mp_connection;
 
 static inline mp_connection *mp_connection_of(PyObject *self)
@@ -69,7 +80,44 @@ PyObject *mp_connection_raise(const mp_connection *self, mp_status status, const
 int mp_connection_part(const Py_buffer *whole, Py_ssize_t offset, Py_ssize_t size, bool to_the_end,
                        mp_piece *part);
 
+/* ---- connection_lane.c ---- */
+
+/* A new lane with one reference; NULL, without an exception, where there is no shared memory. */
+mp_lane *mp_lane_new(void);
+void mp_lane_release(mp_lane *lane); // NULL: nothing
+void mp_lane_join(mp_connection *self, mp_lane *lane, uint32_t side);
+void mp_lane_leave(mp_connection *self);
+
+/* May parcels travel from here? */
+static inline bool mp_lane_usable(const mp_connection *self)
+{
+    return self->lane != NULL && mp_load_relaxed32(&self->lane->pipe.shm->foreign) == 0;
+}
+
+/* Messages from this size on are parcels: below, two copies through the kernel cost less. */
+#define MP_PARCEL_LEAST ((size_t)32 << 10)
+/* Beyond this size they are not: sender, family and receiver would hold all of it at a time. */
+#define MP_PARCEL_MOST (UINT64_C(256) << 20)
+
+/* Send pieces (the pickle, then `buffers` parts) with what they pin as a parcel. 1: sent. 0: not
+ * possible now; the descriptor is left. -1: exception. */
+int mp_lane_send(mp_connection *self, const mp_piece *pieces, size_t count, size_t buffers,
+                 const mp_pins *pins, const char *call);
+
+/* The parcel of a note that came. MP_STALE: its sender was killed before it was sent. */
+mp_status mp_lane_take(mp_connection *self, const struct mp_frame_note *note, uint64_t *parcel);
+
+/* Does a note come from this family? */
+bool mp_lane_knows(const struct mp_frame_note *note);
+
+PyObject *mp_lane_ticket(PyObject *self, PyObject *ignored);
+PyObject *mp_lane_attach(PyObject *self, PyObject *ticket);
+
 /* ---- connection_send.c ---- */
+
+/* Send pieces as they are, whole. 0 or -1. */
+int mp_connection_send_pieces(mp_connection *self, mp_piece *pieces, size_t count,
+                              const char *call);
 
 /* Send pieces as one plain message, whole. 0 or -1. Drops the GIL where that may take long. */
 int mp_connection_send_plain(mp_connection *self, mp_piece *pieces, size_t count, const char *call);

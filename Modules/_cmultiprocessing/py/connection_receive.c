@@ -4,6 +4,7 @@
 
 #include "py/arguments.h" // recv(timeout)
 #include "py/blocking.h"  // waiting without the GIL
+#include "py/buffers.h"   // where buffers arrive
 #include "py/errors.h"    // mp_raise
 
 #include <string.h> // memcpy
@@ -16,6 +17,11 @@
 void mp_incoming_forget(mp_incoming *incoming)
 {
     Py_CLEAR(incoming->body);
+    Py_CLEAR(incoming->buffers);
+    PyMem_Free(incoming->sizes);
+    incoming->sizes = NULL;
+    incoming->have_sizes = false;
+    incoming->memory = NULL;
     incoming->got = 0;
     mp_frame_next(&incoming->frame);
 }
@@ -90,7 +96,7 @@ static mp_status read_fully(reading *work, mp_time deadline)
 /* Room for more of the body: what was claimed, but never much more than what has come. */
 static mp_status make_room(mp_incoming *incoming)
 {
-    size_t size = (size_t)incoming->frame.size;
+    size_t size = incoming->size;
     if (incoming->body == NULL) {
         size_t first = size < BELIEVED ? size : BELIEVED;
         incoming->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)first);
@@ -117,21 +123,139 @@ static mp_status read_body(mp_connection *self, mp_time deadline)
         mp_status status = read_fully(&work, deadline);
         if (status != MP_OK)
             return status;
-    } while (incoming->got < incoming->frame.size);
+    } while (incoming->got < incoming->size);
     return MP_OK;
 }
 
+/* ---- messages in parts ---- */
+
+static mp_status read_sizes(mp_connection *self, mp_time deadline)
+{
+    mp_incoming *incoming = &self->incoming;
+    const struct mp_frame_note *note = &incoming->frame.note;
+    size_t table = note->parts * sizeof(uint64_t);
+    if (incoming->sizes == NULL) {
+        if (note->parts == 0 || note->parts > MP_PARTS_MAX || table > note->bytes)
+            return MP_DAMAGED;
+        incoming->sizes = PyMem_Malloc(table);
+        if (incoming->sizes == NULL)
+            return MP_NO_MEMORY;
+    }
+    reading work = {self, (char *)incoming->sizes, table};
+    mp_status status = read_fully(&work, deadline);
+    if (status != MP_OK)
+        return status;
+    uint64_t left = note->bytes - table;
+    for (uint32_t i = 0; i < note->parts; i++) {
+        if (incoming->sizes[i] > left)
+            return MP_DAMAGED;
+        left -= incoming->sizes[i];
+    }
+    incoming->have_sizes = true;
+    incoming->got = 0;
+    incoming->size = (size_t)incoming->sizes[0];
+    return left == 0 ? MP_OK : MP_DAMAGED;
+}
+
+/* The next buffer, or the rest of it. */
+static mp_status read_buffer(mp_connection *self, mp_time deadline)
+{
+    mp_incoming *incoming = &self->incoming;
+    Py_ssize_t begun = PyList_GET_SIZE(incoming->buffers);
+    if (incoming->memory == NULL) {
+        void *memory;
+        PyObject *buffer = mp_buffer_new(self->state, (size_t)incoming->sizes[begun + 1], &memory);
+        int added = buffer == NULL ? -1 : PyList_Append(incoming->buffers, buffer);
+        Py_XDECREF(buffer);
+        if (added < 0)
+            return MP_NO_MEMORY;
+        incoming->memory = memory;
+        incoming->got = 0;
+        begun++;
+    }
+    reading work = {self, incoming->memory, (size_t)incoming->sizes[begun]};
+    mp_status status = read_fully(&work, deadline);
+    if (status == MP_OK)
+        incoming->memory = NULL;
+    return status;
+}
+
+static mp_status read_parts(mp_connection *self, mp_time deadline)
+{
+    mp_incoming *incoming = &self->incoming;
+    mp_status status = MP_OK;
+    if (!incoming->have_sizes)
+        status = read_sizes(self, deadline);
+    if (status == MP_OK && incoming->buffers == NULL) {
+        status = read_body(self, deadline);
+        if (status == MP_OK && (incoming->buffers = PyList_New(0)) == NULL)
+            status = MP_NO_MEMORY;
+    }
+    while (status == MP_OK &&
+           (incoming->memory != NULL ||
+            PyList_GET_SIZE(incoming->buffers) + 1 < (Py_ssize_t)incoming->frame.note.parts))
+        status = read_buffer(self, deadline);
+    return status;
+}
+
+/* ---- messages ---- */
+
+static uint64_t parcel_size(uint64_t parcel)
+{
+    mp_message_view view;
+    uint64_t size, all = 0;
+    if (mp_message_open(parcel, &view) != MP_OK)
+        return 0; // reading it says so
+    for (uint32_t i = 0; i < view.parts; i++) {
+        (void)mp_message_part(parcel, i, &size);
+        all += size;
+    }
+    return all;
+}
+
+static mp_status take_parcel(mp_connection *self, uint64_t longest, mp_received *received)
+{
+    struct mp_frame_note note = self->incoming.frame.note;
+    mp_status status = note.bytes == 0 ? mp_lane_take(self, &note, &received->parcel) : MP_DAMAGED;
+    if (status != MP_OK)
+        return status;
+    self->incoming.frame.size = longest == UINT64_MAX ? 0 : parcel_size(received->parcel);
+    if (self->incoming.frame.size <= longest)
+        return MP_OK;
+    mp_load_drop(received->parcel);
+    return MP_TOO_LARGE;
+}
+
 /* The connection's next message, or the rest of one that an earlier call began. */
-static mp_status read_message(mp_connection *self, uint64_t longest, mp_time deadline)
+static mp_status read_message(mp_connection *self, uint64_t longest, mp_time deadline,
+                              mp_received *received)
 {
     mp_incoming *incoming = &self->incoming;
     reading head = {self, NULL, 0};
     mp_status status = read_fully(&head, deadline);
-    if (status != MP_OK)
+    if (mp_unlikely(status != MP_OK))
         return status;
-    if (incoming->frame.kind == MP_FRAME_NOTE)
+    if (mp_likely(incoming->frame.kind == MP_FRAME_PLAIN)) {
+        incoming->size = (size_t)incoming->frame.size;
+        return incoming->frame.size > longest ? MP_TOO_LARGE : read_body(self, deadline);
+    }
+    if (!mp_lane_knows(&incoming->frame.note))
         return MP_DAMAGED;
-    return incoming->frame.size > longest ? MP_TOO_LARGE : read_body(self, deadline);
+    if (incoming->frame.note.kind == MP_NOTE_PARCEL)
+        return take_parcel(self, longest, received);
+    if (incoming->frame.note.kind != MP_NOTE_PARTS)
+        return MP_DAMAGED;
+    return incoming->frame.size > longest ? MP_TOO_LARGE : read_parts(self, deadline);
+}
+
+/* The same, passing over notes of senders who were killed before their send() returned. */
+static mp_status read_next(mp_connection *self, uint64_t longest, mp_time deadline,
+                           mp_received *received)
+{
+    mp_status status;
+    while ((status = read_message(self, longest, deadline, received)) == MP_STALE)
+        mp_incoming_forget(&self->incoming);
+    return status;
 }
 
 /* ---- whose turn ---- */
@@ -202,16 +326,17 @@ static void raise_unread(mp_connection *self, mp_status status, const char *call
 static int receive(mp_connection *self, uint64_t longest, mp_time deadline, const char *call,
                    mp_received *received)
 {
-    *received = (mp_received){NULL, NULL};
+    *received = (mp_received){NULL, NULL, 0};
     mp_status status = take_turn(self, deadline);
     if (status != MP_OK) {
         raise_unread(self, status, call);
         return -1;
     }
-    status = read_message(self, longest, deadline);
+    status = read_next(self, longest, deadline, received);
     if (mp_likely(status == MP_OK)) {
         received->bytes = self->incoming.body;
-        self->incoming.body = NULL;
+        received->buffers = self->incoming.buffers;
+        self->incoming.body = self->incoming.buffers = NULL;
         mp_incoming_forget(&self->incoming);
     } else {
         raise_unread(self, status, call);
@@ -268,7 +393,23 @@ static int receive_by_subclass(mp_connection *self, PyObject *longest, PyObject 
 
 static PyObject *load(const mp_connection *self, const mp_received *received)
 {
+    if (received->parcel != 0)
+        return mp_load_message(self->state, self->state->connection_codec, received->parcel);
     return mp_load(self->state->connection_codec, received->bytes, received->buffers, true);
+}
+
+/* The message as bytes; `received` is used up. */
+static PyObject *load_bytes(const mp_connection *self, mp_received *received)
+{
+    PyObject *codec = self->state->connection_codec;
+    if (received->parcel != 0)
+        return mp_load_message_bytes(self->state, codec, received->parcel);
+    if (received->buffers == NULL)
+        return received->bytes;
+    PyObject *bytes = mp_load_bytes(codec, received->bytes, received->buffers);
+    Py_CLEAR(received->bytes);
+    Py_CLEAR(received->buffers);
+    return bytes;
 }
 
 static void received_forget(mp_received *received)
@@ -282,7 +423,7 @@ PyObject *mp_connection_recv(PyObject *object, PyObject *const *args, Py_ssize_t
 {
     static const mp_signature signature = {"recv", {"timeout"}, 1, 0, 1};
     mp_connection *self = mp_connection_of(object);
-    mp_received received = {NULL, NULL};
+    mp_received received = {NULL, NULL, 0};
     mp_time deadline = MP_FOREVER;
     if (check_receivable(self) < 0)
         return NULL;
@@ -334,7 +475,7 @@ PyObject *mp_connection_recv_bytes(PyObject *object, PyObject *const *args, Py_s
 {
     static const mp_signature signature = {"recv_bytes", {"maxlength", "timeout"}, 2, 0, 1};
     mp_connection *self = mp_connection_of(object);
-    mp_received received = {NULL, NULL};
+    mp_received received = {NULL, NULL, 0};
     PyObject *values[2] = {NULL, NULL};
     uint64_t longest;
     mp_time deadline;
@@ -347,7 +488,7 @@ PyObject *mp_connection_recv_bytes(PyObject *object, PyObject *const *args, Py_s
         return received.bytes != NULL ? received.bytes : refuse_too_long(self);
     if (done < 0 || receive(self, longest, deadline, "recv_bytes", &received) < 0)
         return NULL;
-    return received.bytes;
+    return load_bytes(self, &received);
 }
 
 static PyObject *too_short(const mp_connection *self, PyObject *message)
@@ -360,7 +501,7 @@ static PyObject *too_short(const mp_connection *self, PyObject *message)
 
 static PyObject *receive_into(mp_connection *self, const Py_buffer *whole, Py_ssize_t offset)
 {
-    mp_received received = {NULL, NULL};
+    mp_received received = {NULL, NULL, 0};
     mp_piece room;
     if (mp_connection_part(whole, offset, 0, true, &room) < 0)
         return NULL;
@@ -368,15 +509,18 @@ static PyObject *receive_into(mp_connection *self, const Py_buffer *whole, Py_ss
     if (done < 0 ||
         (done == 0 && receive(self, UINT64_MAX, MP_FOREVER, "recv_bytes_into", &received) < 0))
         return NULL;
-    size_t size = (size_t)PyBytes_GET_SIZE(received.bytes);
+    PyObject *bytes = load_bytes(self, &received);
+    if (bytes == NULL)
+        return NULL;
+    size_t size = (size_t)PyBytes_GET_SIZE(bytes);
     PyObject *result;
     if (size > room.size) {
-        result = too_short(self, received.bytes);
+        result = too_short(self, bytes);
     } else {
-        memcpy((char *)whole->buf + offset, PyBytes_AS_STRING(received.bytes), size);
+        memcpy((char *)whole->buf + offset, PyBytes_AS_STRING(bytes), size);
         result = PyLong_FromSize_t(size);
     }
-    received_forget(&received);
+    Py_DECREF(bytes);
     return result;
 }
 
@@ -469,7 +613,8 @@ PyObject *mp_connection_recv_bytes_hook(PyObject *object, PyObject *const *args,
     }
     if (receive(self, longest, MP_FOREVER, "_recv_bytes", &received) < 0)
         return NULL;
-    return bytes_io(received.bytes);
+    PyObject *bytes = load_bytes(self, &received);
+    return bytes == NULL ? NULL : bytes_io(bytes);
 }
 
 static PyObject *read_plain_bytes(mp_connection *self, size_t size, mp_status *status)
@@ -479,7 +624,7 @@ static PyObject *read_plain_bytes(mp_connection *self, size_t size, mp_status *s
         PyErr_SetString(PyExc_OSError, "Connection._recv(): a message was read in part");
         return NULL;
     }
-    incoming->frame.size = size;
+    incoming->frame.size = incoming->size = size;
     *status = size == 0 ? make_room(incoming) : read_body(self, MP_FOREVER);
     PyObject *bytes = incoming->body;
     incoming->body = NULL;

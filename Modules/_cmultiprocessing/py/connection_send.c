@@ -6,6 +6,8 @@
 #include "py/blocking.h"  // waiting without the GIL
 #include "py/errors.h"    // mp_raise
 
+#include <string.h> // memcpy
+
 /* Up to so many bytes are handed to the kernel with the GIL held: copying them takes less than dropping
  * the GIL and getting it back from a thread that computes. */
 #define QUICK ((size_t)16384)
@@ -86,7 +88,7 @@ static int raise_unsent(const mp_connection *self, mp_status status, const char 
     return -1;
 }
 
-static int send_pieces(mp_connection *self, mp_piece *pieces, size_t count, const char *call)
+int mp_connection_send_pieces(mp_connection *self, mp_piece *pieces, size_t count, const char *call)
 {
     sending work = {.self = self, .frame = {.pieces = pieces, .count = count}};
     mp_status status = send_whole(&work);
@@ -98,7 +100,7 @@ int mp_connection_send_plain(mp_connection *self, mp_piece *pieces, size_t count
     unsigned char head[MP_FRAME_HEAD_MAX];
     uint64_t size = size_of(pieces + 1, count - 1);
     pieces[0] = (mp_piece){head, mp_frame_head(size, head)};
-    return send_pieces(self, pieces, count, call);
+    return mp_connection_send_pieces(self, pieces, count, call);
 }
 
 /* ---- bytes ---- */
@@ -106,6 +108,12 @@ int mp_connection_send_plain(mp_connection *self, mp_piece *pieces, size_t count
 static int send_buffer(mp_connection *self, const mp_piece *part, const char *call)
 {
     mp_piece pieces[2] = {{NULL, 0}, *part};
+    if (part->size >= MP_PARCEL_LEAST && mp_lane_usable(self)) {
+        static const mp_pins nothing = {.count = 0};
+        int sent = mp_lane_send(self, part, 1, 0, &nothing, call);
+        if (sent != 0)
+            return sent < 0 ? -1 : 0;
+    }
     return mp_connection_send_plain(self, pieces, 2, call);
 }
 
@@ -207,7 +215,7 @@ PyObject *mp_connection_send_hook(PyObject *object, PyObject *buffer)
     if (mp_connection_check_open(self) < 0 || PyObject_GetBuffer(buffer, &whole, PyBUF_SIMPLE) < 0)
         return NULL;
     mp_piece part = {whole.buf, (size_t)whole.len};
-    int result = send_pieces(self, &part, 1, "_send");
+    int result = mp_connection_send_pieces(self, &part, 1, "_send");
     PyBuffer_Release(&whole);
     if (result < 0)
         return NULL;
@@ -226,6 +234,49 @@ static int send_dumped_by_subclass(PyObject *method, const mp_dumped *dumped)
     return done == NULL ? -1 : 0;
 }
 
+/* A pickle and its buffers through the descriptor, each from where it is. */
+static int send_parts(mp_connection *self, mp_dumped_memory *memory)
+{
+    size_t first = memory->count - memory->buffers;
+    size_t parts = 1 + memory->buffers;
+    size_t table = parts * sizeof(uint64_t);
+    unsigned char *head = PyMem_Malloc(MP_FRAME_HEAD_MAX + table);
+    if (head == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < parts; i++) {
+        uint64_t size =
+            i == 0 ? size_of(memory->pieces + 1, first - 1) : memory->pieces[first + i - 1].size;
+        memcpy(head + MP_FRAME_HEAD_MAX + i * sizeof(size), &size, sizeof(size));
+    }
+    struct mp_frame_note note = {
+        .kind = MP_NOTE_PARTS,
+        .parts = (uint32_t)parts,
+        .family = mp_family_shm()->id[0],
+        .bytes = table + size_of(memory->pieces + 1, memory->count - 1),
+    };
+    (void)mp_frame_note_head(&note, head);
+    memory->pieces[0] = (mp_piece){head, MP_FRAME_HEAD_MAX + table};
+    int result = mp_connection_send_pieces(self, memory->pieces, memory->count, "send");
+    PyMem_Free(head);
+    return result;
+}
+
+static int send_memory(mp_connection *self, mp_dumped_memory *memory, const mp_pins *pins)
+{
+    size_t size = size_of(memory->pieces + 1, memory->count - 1);
+    if ((size >= MP_PARCEL_LEAST || pins->count != 0) && mp_lane_usable(self)) {
+        int sent = mp_lane_send(self, memory->pieces + 1, memory->count - 1, memory->buffers, pins,
+                                "send");
+        if (sent != 0)
+            return sent < 0 ? -1 : 0;
+    }
+    if (memory->buffers != 0)
+        return send_parts(self, memory);
+    return mp_connection_send_plain(self, memory->pieces, memory->count, "send");
+}
+
 static int send_dumped(mp_connection *self, const mp_dumped *dumped)
 {
     PyObject *own;
@@ -235,17 +286,37 @@ static int send_dumped(mp_connection *self, const mp_dumped *dumped)
     mp_dumped_memory memory;
     if (mp_dumped_open(dumped, &memory) < 0)
         return -1;
-    int result = mp_connection_send_plain(self, memory.pieces, memory.count, "send");
+    int result = send_memory(self, &memory, &dumped->pins);
     mp_dumped_release(&memory);
     return result;
+}
+
+/* Buffers may stay outside of the pickle: the other end is one of ours, and so is this one. */
+static bool to_a_relative(const mp_connection *self)
+{
+    return mp_lane_usable(self) &&
+           Py_TYPE((PyObject *)(uintptr_t)self) == self->state->connection_type;
+}
+
+/* Pickling may take an end of this very pipe out of the family: what stayed outside of the pickle could
+ * not be understood there. */
+static int dump(mp_connection *self, PyObject *object, mp_dumped *dumped)
+{
+    PyObject *codec = self->state->connection_codec;
+    bool relative = to_a_relative(self);
+    if (mp_dump(self->state, codec, object, relative, dumped) < 0)
+        return -1;
+    if (mp_likely(relative == to_a_relative(self)))
+        return 0;
+    mp_dumped_close(dumped, false);
+    return mp_dump(self->state, codec, object, false, dumped);
 }
 
 PyObject *mp_connection_send(PyObject *object, PyObject *sent)
 {
     mp_connection *self = mp_connection_of(object);
     mp_dumped dumped;
-    if (check_sendable(self) < 0 ||
-        mp_dump(self->state, self->state->connection_codec, sent, false, &dumped) < 0)
+    if (check_sendable(self) < 0 || dump(self, sent, &dumped) < 0)
         return NULL;
     int result = send_dumped(self, &dumped);
     mp_dumped_close(&dumped, result == 0);

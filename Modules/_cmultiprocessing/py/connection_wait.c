@@ -27,10 +27,10 @@ static enum presence rest_present(const mp_connection *self)
 {
     const mp_incoming *incoming = &self->incoming;
     size_t available = 0;
-    if (incoming->frame.kind == MP_FRAME_NONE)
+    if (incoming->frame.kind != MP_FRAME_PLAIN)
         return mp_stream_available(self->stream.file, &available) && available == 0 ? IN_PART
                                                                                     : THERE;
-    return enough(self, incoming->frame.size - incoming->got);
+    return enough(self, incoming->size - incoming->got);
 }
 
 static enum presence look(mp_connection *self)
@@ -295,9 +295,15 @@ static PyObject *connection_pipe(PyObject *module, PyObject *const *args, Py_ssi
     mp_status status = mp_stream_pair(duplex != 0, ends, &kind);
     if (status != MP_OK)
         return mp_raise(state, status, "Pipe()");
+    mp_lane *lane = mp_lane_new();
     PyObject *first = make_end(state, ends[0], kind, true, duplex != 0);
     PyObject *second = make_end(state, ends[1], kind, duplex != 0, true);
     PyObject *pair = first == NULL || second == NULL ? NULL : PyTuple_Pack(2, first, second);
+    if (pair != NULL && lane != NULL) {
+        mp_lane_join(mp_connection_of(first), lane, 0);
+        mp_lane_join(mp_connection_of(second), lane, 1);
+    }
+    mp_lane_release(lane);
     Py_XDECREF(first);
     Py_XDECREF(second);
     return pair;

@@ -6,8 +6,9 @@
 #include "py/codec.h"     // objects to records
 #include "py/errors.h"    // mp_raise
 
-#include "shm/mutex.h"         // patience with them
-#include "structures/ledger.h" // task_done, join
+#include "shm/mutex.h"          // patience with them
+#include "structures/ledger.h"  // task_done, join
+#include "structures/parcels.h" // what the collector must know
 
 #include <string.h> // memcpy
 
@@ -775,6 +776,7 @@ int mp_queue_exec(PyObject *module)
     // In every process, also in one that never sees a queue: its collector must not take what dead
     // producers left in the queues of others for garbage.
     mp_ring_init();
+    mp_parcels_init();
     if (mp_state_add_type(module, &state->simple_ring_type, &simple_spec) < 0)
         return -1;
     PyObject *bases = PyTuple_Pack(1, state->simple_ring_type);

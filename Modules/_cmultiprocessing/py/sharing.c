@@ -199,6 +199,16 @@ static PyObject *pin_ticket(mp_state *state, const mp_handle *handle)
     return bytes;
 }
 
+PyObject *mp_pins_ticket(mp_state *state, const mp_handle *handle)
+{
+    return pin_ticket(state, handle);
+}
+
+bool mp_pins_in_family(void)
+{
+    return innermost != NULL ? !innermost->outside : outermost_target != MP_NOBODY;
+}
+
 /* (type(self), ticket, *extra); steals `ticket`. */
 static PyObject *rebuild_arguments(PyObject *self, PyObject *ticket, PyObject *extra)
 {

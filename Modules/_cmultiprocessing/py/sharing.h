@@ -108,6 +108,7 @@ typedef struct mp_pins {
     size_t count;
     size_t capacity;
     mp_owner target; // the process that the pickle is meant for, or MP_NOBODY
+    bool outside;    // the pickle may leave the family; false at first
     struct mp_pins *outer;
 } mp_pins;
 
@@ -121,6 +122,13 @@ void mp_pins_drop(mp_pins *pins);
 
 /* After mp_pins_end: free the list; the pins stay. */
 void mp_pins_forget(mp_pins *pins);
+
+/* What this thread pickles now: does it stay in the family for sure? */
+bool mp_pins_in_family(void);
+
+/* A ticket for something that is not a Python object of its own, pinned and recorded like any other.
+ * NULL with an exception set. */
+PyObject *mp_pins_ticket(mp_state *state, const mp_handle *handle);
 
 /* The value for __reduce__. `extra`: a tuple of more arguments for _attach, or NULL. NULL with an
  * exception set on failure. */

@@ -122,7 +122,8 @@ enum mp_type {
     MP_TYPE_PIN,       // struct mp_reference_shm: a pickle on its way
     MP_TYPE_MESSAGE,   // payload of a large record (ring.h)
     MP_TYPE_RING_CHUNK,
-    MP_TYPE_WARM, // a released run whose pages are kept; its state is taken by CAS
+    MP_TYPE_PARCEL, // a large message between the ends of a pipe (parcels.h)
+    MP_TYPE_WARM,   // a released run whose pages are kept; its state is taken by CAS
     MP_TYPE_FIRST_OBJECT = 16,
     MP_TYPE_LOCK = MP_TYPE_FIRST_OBJECT,
     MP_TYPE_SEMAPHORE,
@@ -131,6 +132,7 @@ enum mp_type {
     MP_TYPE_BARRIER,
     MP_TYPE_RING,
     MP_TYPE_BLOCK, // raw shared memory (ctypes)
+    MP_TYPE_PIPE,  // what both ends of a Pipe() share
     MP_TYPE_LIMIT,
 };
 

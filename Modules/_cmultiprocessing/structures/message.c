@@ -92,19 +92,14 @@ static mp_status take_chunk(mp_ring_handle *ring, uint64_t size, uint64_t *offse
     return mp_chunk_take(MP_TYPE_MESSAGE, size, offset);
 }
 
-mp_status mp_message_make(mp_ring_handle *ring, const mp_message_plan *plan, uint64_t *offset)
+/* What a new message says, in a chunk of `size` bytes that has just become ours. */
+static void set_up(uint64_t offset, const mp_message_plan *plan, uint64_t size, uint64_t home,
+                   uint32_t generation)
 {
-    uint64_t size;
-    mp_assert(plan->parts <= MP_PARTS_MAX && plan->pins <= MP_PINS_MAX);
-    mp_status status = whole_size(plan, &size);
-    if (status == MP_OK)
-        status = take_chunk(ring, size - MP_CHUNK_HEADER, offset);
-    if (status != MP_OK)
-        return status;
-    // If we die before life is stored the chunk names no queue, or one of the past.
-    struct mp_message_shm *message = message_at(*offset);
+    // If we die before life is stored the chunk names nothing that it belongs to, or something of the past.
+    struct mp_message_shm *message = message_at(offset);
     *message = (struct mp_message_shm){
-        .ring_generation = ring->shm->generation,
+        .ring_generation = generation,
         .sequence = MP_SEQUENCE_NONE,
         .tag = plan->tag,
         .parts = plan->parts,
@@ -115,8 +110,32 @@ mp_status mp_message_make(mp_ring_handle *ring, const mp_message_plan *plan, uin
     message->pins = plan->pins;
     if (plan->parts != 0)
         memcpy(sizes_of(message), plan->sizes, plan->parts * sizeof(uint64_t));
-    mp_store_release64(&mp_chunk_at(*offset)->life, ring->object.offset);
-    return MP_OK;
+    mp_store_release64(&mp_chunk_at(offset)->life, home);
+}
+
+mp_status mp_message_make(mp_ring_handle *ring, const mp_message_plan *plan, uint64_t *offset)
+{
+    uint64_t size;
+    mp_assert(plan->parts <= MP_PARTS_MAX && plan->pins <= MP_PINS_MAX);
+    mp_status status = whole_size(plan, &size);
+    if (status == MP_OK)
+        status = take_chunk(ring, size - MP_CHUNK_HEADER, offset);
+    if (status == MP_OK)
+        set_up(*offset, plan, size, ring->object.offset, ring->shm->generation);
+    return status;
+}
+
+mp_status mp_message_make_for(uint32_t type, uint64_t home, uint32_t generation,
+                              const mp_message_plan *plan, uint64_t *offset)
+{
+    uint64_t size;
+    mp_assert(plan->parts <= MP_PARTS_MAX && plan->pins <= MP_PINS_MAX);
+    mp_status status = whole_size(plan, &size);
+    if (status == MP_OK && !mp_chunk_take_warm(type, size - MP_CHUNK_HEADER, offset))
+        status = mp_chunk_take(type, size - MP_CHUNK_HEADER, offset);
+    if (status == MP_OK)
+        set_up(*offset, plan, size, home, generation);
+    return status;
 }
 
 void *mp_message_part(uint64_t offset, uint32_t part, uint64_t *size)

@@ -39,6 +39,10 @@ typedef struct mp_message_view {
 /* MP_NO_MEMORY, MP_NO_SPACE, MP_TOO_LARGE, MP_INTERRUPTED as mp_chunk_take. */
 mp_status mp_message_make(mp_ring_handle *ring, const mp_message_plan *plan, uint64_t *offset);
 
+/* The same in a chunk of another type that belongs to another object (parcels.c). */
+mp_status mp_message_make_for(uint32_t type, uint64_t home, uint32_t generation,
+                              const mp_message_plan *plan, uint64_t *offset);
+
 /* Address of a part of a message of ours, and its size. */
 void *mp_message_part(uint64_t offset, uint32_t part, uint64_t *size);
 
