@@ -185,6 +185,39 @@ static void slots_are_used_again(void)
 
 /* ---- mutex ---- */
 
+static mp_owner reserve_and_die(void)
+{
+    struct mp_ticket ticket;
+    int file;
+    CHECK(mp_family_reserve(&file, &ticket) == MP_OK);
+    close(file); // nobody holds the slot any more: as if killed
+    CHECK(mp_owner_dead(ticket.owner));
+    return ticket.owner;
+}
+
+/* The name of a dead process does not come to mean another one while there are other names. */
+static void spent_slots_rest(void)
+{
+    enter();
+    mp_owner dead = reserve_and_die();
+    uint32_t slot = mp_owner_slot(dead);
+    mp_owner next = reserve_and_die();
+    CHECK(mp_owner_slot(next) == slot && next != dead);
+    for (uint32_t in_use = 0; in_use <= 1; in_use++) {
+        mp_process_at(slot)->incarnation = 0xfffe;
+        mp_process_at(slot)->in_use = in_use;
+        CHECK(reserve_and_die() == (0xffffU << MP_SLOT_BITS | slot));
+        mp_process_at(slot)->in_use = in_use;
+        CHECK(mp_owner_slot(reserve_and_die()) != slot);
+    }
+    mp_family_shm()->slot_limit = MP_PROCESS_SLOTS;
+    for (uint32_t other = 1; other < MP_PROCESS_SLOTS; other++) {
+        if (other != mp_owner_slot(mp_self()))
+            mp_process_at(other)->incarnation = 0xffff;
+    }
+    CHECK(reserve_and_die() >> MP_SLOT_BITS == 1);
+}
+
 static mp_status lock_always(struct mp_mutex_shm *mutex)
 {
     mp_status status;
@@ -615,6 +648,7 @@ int main(int argc, char **argv)
         TEST(a_closed_descriptor_is_borrowed),
         TEST(raw_fork_registers_itself),
         TEST(slots_are_used_again),
+        TEST(spent_slots_rest),
         TEST(mutex_words),
         TEST(mutex_of_the_dead),
         TEST(chunk_sizes),

@@ -62,7 +62,8 @@ static inline uint64_t mp_unit_of(uint64_t offset)
 mp_status mp_run_take(uint64_t length, uint32_t kind, uint32_t class,
                       void (*prepare)(uint64_t unit), uint64_t *unit, struct mp_refusal *refusal);
 
-/* Give the pages and the run back. The caller is its owner. */
+/* Give the pages and the run back. The caller is its owner. Where the kernel does not take the pages (it
+ * may be short of memory itself), they stay with the run, for whoever takes it next. */
 void mp_run_release(uint64_t unit);
 
 /* Call `visit` for each run below the frontier, used or free; may meet a run twice or miss one that

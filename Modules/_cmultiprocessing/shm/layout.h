@@ -57,12 +57,14 @@ struct mp_mutex_shm {
 /* Written by the process that holds the kernel's lock on byte `slot`, or, before the child runs, by
  * its parent, who took that lock for it. Read by everybody. */
 struct mp_process_shm {
-    uint32_t incarnation; // 16 bits used; raised by the claimer, after the kernel's lock was taken
-    uint32_t in_use;      // 1 from claim to orderly end; a hint for who looks for a free slot
-    uint32_t pid;         // for messages only
-    uint32_t parent;      // owner id of the parent
-    uint32_t birth;       // family serial at which it was started
-    uint32_t links;       // how many of chain[] count, or one of MP_LINKS_*
+    /* 16 bits used; raised by the claimer, after the kernel's lock was taken. At 0xffff the slot rests:
+     * it is claimed again, as 1, only when no other slot is left. */
+    uint32_t incarnation;
+    uint32_t in_use;          // 1 from claim to orderly end; a hint for who looks for a free slot
+    uint32_t pid;             // for messages only
+    uint32_t parent;          // owner id of the parent
+    uint32_t birth;           // family serial at which it was started
+    uint32_t links;           // how many of chain[] count, or one of MP_LINKS_*
     uint32_t chain[MP_CHAIN]; // births of this process and of the ancestors it was forked from
     uint32_t file;            // its descriptor of the memfd, for relatives that closed theirs
     uint32_t reserved[5];

@@ -5,7 +5,7 @@
 
 #include <string.h> // memcpy
 
-enum { CLAIM_PROBES = 16 };
+enum { CLAIM_PROBES = 16, LAST_INCARNATION = 0xffff };
 
 static struct mp_process_shm *process_of(mp_owner owner)
 {
@@ -46,16 +46,34 @@ static bool hold_slot(int file, uint32_t slot)
     return mp_liveness_hold(file, slot) == MP_OK;
 }
 
-/* A free slot, lowest first: entries that ended orderly, then a few that may have died, then a new
- * one. 0 if there is none. */
-static uint32_t find_slot(int file)
+/* A slot has as many lives as there are incarnations. Then it rests, so that a name that a dead process
+ * left somewhere (a lock that nobody asked for since) does not come to mean somebody alive. */
+static bool is_spent(uint32_t slot)
+{
+    return mp_load_acquire32(&mp_process_at(slot)->incarnation) >= LAST_INCARNATION;
+}
+
+/* After the kernel's lock was taken: the holder before us may have used up the last life. */
+static bool hold_unspent(int file, uint32_t slot)
+{
+    if (is_spent(slot) || !hold_slot(file, slot))
+        return false;
+    if (!is_spent(slot))
+        return true;
+    mp_liveness_drop(file, slot);
+    return false;
+}
+
+/* A free slot that has lives left, lowest first: entries that ended orderly, then a few that may have
+ * died, then a new one. 0 if there is none. */
+static uint32_t find_unspent(int file)
 {
     struct mp_family_shm *family = mp_family_shm();
     uint32_t limit = mp_load_acquire32(&family->slot_limit);
     if (limit > MP_PROCESS_SLOTS)
         return 0;
     for (uint32_t slot = 1; slot < limit; slot++) {
-        if (mp_load_relaxed32(&mp_process_at(slot)->in_use) == 0 && hold_slot(file, slot))
+        if (mp_load_relaxed32(&mp_process_at(slot)->in_use) == 0 && hold_unspent(file, slot))
             return slot;
     }
     uint32_t hint = mp_load_relaxed32(&family->slot_hint);
@@ -63,14 +81,14 @@ static uint32_t find_slot(int file)
     uint32_t probes = limit == MP_PROCESS_SLOTS || known < CLAIM_PROBES ? known : CLAIM_PROBES;
     for (uint32_t i = 0; i < probes; i++) {
         uint32_t slot = 1 + (hint + i) % known;
-        if (hold_slot(file, slot)) {
+        if (hold_unspent(file, slot)) {
             mp_store_relaxed32(&family->slot_hint, slot);
             return slot;
         }
     }
     mp_store_relaxed32(&family->slot_hint, hint + probes);
     for (uint32_t slot = limit; slot < MP_PROCESS_SLOTS; slot++) {
-        if (hold_slot(file, slot)) {
+        if (hold_unspent(file, slot)) {
             uint32_t seen = limit;
             while (seen < slot + 1 && !mp_cas32(&family->slot_limit, &seen, slot + 1))
                 ;
@@ -78,6 +96,17 @@ static uint32_t find_slot(int file)
         }
     }
     return 0;
+}
+
+/* Names come round again when every slot has had all its lives: after some 2^31 processes. */
+static uint32_t find_slot(int file)
+{
+    uint32_t slot = find_unspent(file);
+    for (uint32_t any = 1; slot == 0 && any < MP_PROCESS_SLOTS; any++) {
+        if (hold_slot(file, any))
+            slot = any;
+    }
+    return slot;
 }
 
 void mp_process_inherit(struct mp_process_shm *process, const struct mp_process_shm *from)
@@ -102,7 +131,8 @@ mp_status mp_process_claim(int file, mp_owner parent, bool forked, mp_owner *own
     process->parent = parent;
     process->birth = birth;
     process->chain[0] = birth;
-    uint32_t incarnation = (process->incarnation + 1) & 0xffffU;
+    bool spent = process->incarnation >= LAST_INCARNATION;
+    uint32_t incarnation = spent ? 1 : process->incarnation + 1;
     // Names of the slot's earlier lives die with this store, the new one is alive from here on.
     mp_store_release32(&process->incarnation, incarnation);
     if (forked && parent != MP_NOBODY)
