@@ -2,6 +2,7 @@
 #include "py/block.h"
 
 #include "py/arguments.h" // sizes
+#include "py/blocking.h"  // waiting where somebody was stopped in the heap
 #include "py/errors.h"    // refusals
 
 #include "shm/blocks.h" // the memory
@@ -13,11 +14,26 @@ static mp_block_object *block_of(PyObject *self)
 
 /* ---- life ---- */
 
+typedef struct creating {
+    uint64_t size;
+    mp_handle *handle;
+} creating;
+
+static mp_status create_step(void *context, mp_time deadline)
+{
+    creating *self = context;
+    (void)deadline;
+    return mp_block_create(self->size, self->handle);
+}
+
 static int create(mp_state *state, mp_block_object *self, Py_ssize_t size)
 {
+    creating work = {(uint64_t)size, &self->shared.handle};
     mp_status status = mp_family_enter();
     if (mp_likely(status == MP_OK))
-        status = mp_block_create((uint64_t)size, &self->shared.handle);
+        status = create_step(&work, MP_FOREVER);
+    if (mp_unlikely(status == MP_INTERRUPTED)) // a process was stopped in the middle of the heap
+        status = mp_blocking_run(create_step, &work, MP_FOREVER);
     if (mp_unlikely(status == MP_TOO_LARGE)) {
         PyErr_Format(state->memory_limit_error,
                      "a shared block of %zd bytes: limit is %llu bytes, all that is reserved for "
