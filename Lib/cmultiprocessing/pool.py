@@ -385,12 +385,14 @@ class Pool:
             buffersize = _WINDOW * self._processes * chunksize
         elif buffersize < 1:
             raise ValueError(f"buffersize must be 1+ or None, not {buffersize!r}")
-        source = iter(iterable)
         stream = Stream(self, ordered, buffersize)
-        reader = threading.Thread(
-            target=_read_stream, args=(_Submission(self, stream, func, MAP), source, chunksize), daemon=True
-        )
-        reader.start()
+        submission = _Submission(self, stream, func, MAP)
+        reader = threading.Thread(target=_read_stream, args=(submission, iterable, chunksize), daemon=True)
+        try:
+            reader.start()
+        except BaseException:
+            submission.give_up()
+            raise
         return stream
 
     # The end.
@@ -496,9 +498,14 @@ class _Submission:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
-        if error is not None:
-            # The caller gets it, and no result: nobody will ask for what was submitted.
-            self.job.cancelled = True
+        if error is None:
+            self._crew.seal(self.job)
+        else:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """The caller gets an exception instead of the job: nobody will ask for what was submitted."""
+        self.job.cancelled = True
         self._crew.seal(self.job)
 
     def add(self, items: list[Any]) -> None:
@@ -527,21 +534,21 @@ class _Submission:
         self._crew.submit(task)
 
 
-def _read_stream(submission: _Submission, source: Iterator[Any], chunksize: int) -> None:
-    """The thread that reads the input of an imap()."""
+def _read_stream(submission: _Submission, iterable: Iterable[Any], chunksize: int) -> None:
+    """The thread that reads the input of an imap(). What reading raises is the last item's error."""
     stream = submission.job
     assert isinstance(stream, Stream)
     with submission:
-        while stream.wait_for_room(chunksize):
-            try:
+        try:
+            source = iter(iterable)
+            while stream.wait_for_room(chunksize):
                 chunk = list(itertools.islice(source, chunksize))
-            except BaseException as error:
-                submission.fail(error)
-                break
-            if not chunk:
-                break
-            submission.add(chunk)
-            del chunk
+                if not chunk:
+                    break
+                submission.add(chunk)
+                del chunk
+        except BaseException as error:
+            submission.fail(error)
 
 
 def _check_chunksize(chunksize: int) -> None:
