@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PSF-2.0
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
 _T = TypeVar("_T")
 
@@ -73,6 +73,75 @@ def private_keep(fd: int, /) -> None:
 
 def private_close(fd: int, /) -> None:
     """Close `fd`, unless it is none of those that forked children close, or was closed by a fork."""
+
+class OwnedDescriptor:
+    """A descriptor that is closed together with its owner.
+
+    Args:
+        fd: the descriptor.
+    """
+
+    def __init__(self, fd: int) -> None: ...
+    def __call__(self) -> None:
+        """Close it; a second time does nothing."""
+
+# --- children ---
+
+def fork_child(
+    bootstrap: Callable[..., int], leashed: bool, names: dict[str, Any], first: Callable[[], object] | None, /
+) -> tuple[int, int, int]:
+    """Fork a child that runs `bootstrap(parent_sentinel=...)` and ends, as with `leave`.
+
+    Args:
+        bootstrap: the _bootstrap of its process object.
+        leashed: whether it is killed when this process ends.
+        names: those of the module process.
+        first: what the child does before anything else that is Python; None for nothing.
+
+    Returns:
+        (pid, sentinel, leash); this process lives for the child until `private_close(leash)`.
+
+    Raises:
+        OSError: no process or no descriptor is left; there is no child then.
+    """
+
+def watch_child(pid: int, /) -> int:
+    """A descriptor that is ready when the child can be reaped. A child that cannot be followed is ended.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+
+def wait_readable(fd: int, timeout: float | None, /) -> bool:
+    """Wait until a descriptor is ready for reading, at most `timeout` seconds; whether it is."""
+
+def become(names: dict[str, Any], process: object, parent_sentinel: int | None, /) -> None:
+    """In a child: take the parent's place in the names of the module process."""
+
+def join_threads() -> None:
+    """Wait for the threads that a child started, if there was a way to start one."""
+
+def flush_std_streams() -> None:
+    """Write out what stdout and stderr hold; streams that are missing or closed do not matter.
+
+    Raises:
+        OSError: what a stream held is lost.
+    """
+
+def leave(code: int, names: dict[str, Any], /) -> NoReturn:
+    """The end of a child: exit handlers, then the family is told, then os._exit.
+
+    Args:
+        code: exit code.
+        names: those of the module process, among them _run_late_handlers and leaving_hook.
+    """
+
+def leash_arm(read_end: int, /) -> None:
+    """Die by SIGKILL when the parent dies. At once if it is dead.
+
+    Args:
+        read_end: the child's end of the leash. It stays open until this process ends.
+    """
 
 # --- messages with descriptors, for the fork server ---
 

@@ -11,8 +11,8 @@ __all__ = ["get_context", "forced", "install"]
 
 _get: Callable[[], Any] | None = None
 
-#: A start method that replaces whatever was chosen before: a child goes on with its parent's. context.py takes it, and
-#: puts None here, when somebody asks for a context; most children never do.
+#: A start method that replaces whatever was chosen before: a spawned child goes on with its parent's. context.py takes
+#: it, and puts None here, when somebody asks for a context; most children never do.
 forced: str | None = None
 
 

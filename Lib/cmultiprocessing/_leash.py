@@ -11,32 +11,9 @@ a bare fork() in C, closes those that it inherited.
 """
 from __future__ import annotations
 
-import os
-
+from ._cmultiprocessing import leash_arm as arm
 from ._cmultiprocessing import private_close as drop
 from ._cmultiprocessing import private_keep as keep_private
 from ._cmultiprocessing import private_pipe as new
 
 __all__ = ["new", "drop", "keep_private", "arm"]
-
-_SIGKILL = 9
-
-
-def arm(read_end: int) -> None:
-    """Die by SIGKILL when the parent dies. At once if it is dead.
-
-    Args:
-        read_end: the child's end. It stays open until this process ends.
-    """
-    import fcntl
-
-    fcntl.fcntl(read_end, fcntl.F_SETSIG, _SIGKILL)
-    fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(read_end, fcntl.F_GETFL)
-    fcntl.fcntl(read_end, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
-    # After arming, not before: a parent that dies between would be missed by both.
-    try:
-        os.read(read_end, 1)
-    except BlockingIOError:
-        return  # the parent lives
-    os.kill(os.getpid(), _SIGKILL)

@@ -275,10 +275,15 @@ class DefaultContext(BaseContext):
     def __init__(self, context: BaseContext) -> None:
         self._default_context = context
         self._chosen: BaseContext | None = None
+        self._process = process._current_process
 
     @property
     def _actual_context(self) -> BaseContext | None:
-        """The chosen context, None where none was chosen."""
+        """The chosen context, None where none was chosen. A child goes on with the method that it was started by."""
+        if process._current_process is not self._process:
+            self._process = process._current_process
+            if self._process._start_method is not None:
+                self._actual_context = _concrete_contexts[self._process._start_method]
         if _hooks.forced is not None:
             self._actual_context = _concrete_contexts[_hooks.forced]
         return self._chosen

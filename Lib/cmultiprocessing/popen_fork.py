@@ -4,59 +4,16 @@ from __future__ import annotations
 
 import _thread
 import os
-import select
-import signal
-import sys
+from _signal import SIGINT, SIGKILL, SIGTERM  # type: ignore[import-not-found]
 
-# By name, here and in process.py, what runs in a child: a look into a module that the parent never took makes the
-# child write to the interpreter's table of attributes, and each page that it writes to has to be copied first.
-from atexit import _clear as _clear_atexit
-
-from . import _cmultiprocessing, _leash, _log_records, process, util
-from .process import run_child
-
-TYPE_CHECKING = False  # typing costs more to import than all of this package
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import NoReturn
+from . import _cmultiprocessing, _leash, _log_records, process
+from ._cmultiprocessing import OwnedDescriptor as OwnedDescriptor
+from ._cmultiprocessing import wait_readable
 
 __all__ = ["Popen"]
 
 # Where somebody else took the exit status, nobody can know it. asyncio and the fork server say the same.
 UNKNOWN_EXIT_CODE = 255
-
-
-#: The longest time that select.poll takes, ms.
-_LONGEST_POLL = 2**31 - 1
-
-
-class OwnedDescriptor:
-    """A descriptor that is closed together with its owner; calling it closes it before.
-
-    Args:
-        fd: the descriptor.
-
-    """
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def __call__(self) -> None:
-        """Close it; a second time does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __reduce__(self) -> NoReturn:
-        # In another process the number is another file, and this class would close it.
-        raise TypeError("cannot pickle a started process: its descriptors are those of the process that started it")
-
-    # os is gone when the interpreter is taken apart.
-    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
-        if self._fd >= 0:
-            _close(self._fd)
 
 
 # One thread reaps, the others wait for that moment: nobody sees "ended" without the exit code. Never held while waiting
@@ -79,7 +36,7 @@ class Popen:
     _leash_end = -1
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
-        process._flush_std_streams()
+        _cmultiprocessing.flush_std_streams()
         self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -111,6 +68,8 @@ class Popen:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
+            from . import util  # weakref and threading come with it, and every fork would pay for them
+
             util.sub_warning("exit status of process %s was taken by somebody else", self.pid)
             self._ended(UNKNOWN_EXIT_CODE)
             return
@@ -138,9 +97,7 @@ class Popen:
 
     def _is_ready(self, timeout: float | None) -> bool:
         """Whether the sentinel gets ready within `timeout` seconds."""
-        poll = select.poll()
-        poll.register(self.sentinel, select.POLLIN)
-        return bool(poll.poll(None if timeout is None else min(timeout * 1000, _LONGEST_POLL)))
+        return wait_readable(self.sentinel, timeout)
 
     def _send_signal(self, number: int) -> None:
         """Send a signal, unless the process was reaped: its id may be another's by now."""
@@ -155,15 +112,15 @@ class Popen:
 
     def interrupt(self) -> None:
         """Send SIGINT."""
-        self._send_signal(signal.SIGINT)
+        self._send_signal(SIGINT)
 
     def terminate(self) -> None:
         """Send SIGTERM."""
-        self._send_signal(signal.SIGTERM)
+        self._send_signal(SIGTERM)
 
     def kill(self) -> None:
         """Send SIGKILL."""
-        self._send_signal(signal.SIGKILL)
+        self._send_signal(SIGKILL)
 
     def close(self) -> None:
         """Close the sentinel."""
@@ -174,56 +131,23 @@ class Popen:
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
         _cmultiprocessing.family_start()
-        leash_end, self._leash_end = _leash.new()
-        leashed = process_obj._needs_leash()
-        bootstrap = process_obj._bootstrap
-        try:
-            self.pid = os.fork()  # by this name: debuggers and gevent replace it
-        except BaseException:
-            _leash.drop(self._leash_end)
-            os.close(leash_end)
-            raise
-        if self.pid == 0:
-            _be_the_child(bootstrap, leash_end, leashed)
-        os.close(leash_end)
-        self._watch_child()
+        # It calls os.fork by that name, because debuggers and gevent replace it; the child does not come back here.
+        self.pid, self.sentinel, self._leash_end = _cmultiprocessing.fork_child(
+            process_obj._bootstrap, process_obj._needs_leash(), process._names, None
+        )
+        self.finalizer = OwnedDescriptor(self.sentinel)
 
     def _watch_child(self) -> None:
         """Follow the child of this process that has just been started; one that cannot be followed is ended."""
-        try:
-            try:
-                self.sentinel = os.pidfd_open(self.pid)
-            except ProcessLookupError:
-                self.sentinel = _ready_descriptor()
-        except BaseException:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            _leash.drop(self._leash_end)
-            raise
+        self.sentinel = _cmultiprocessing.watch_child(self.pid)
         self.finalizer = OwnedDescriptor(self.sentinel)
 
 
-def _be_the_child(bootstrap: Callable[..., int], leash_end: int, leashed: bool) -> NoReturn:
-    try:
-        if leashed:
-            _leash.arm(leash_end)
-        # What the parent registered is the parent's to run.
-        _clear_atexit()
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        os._exit(1)
-    run_child(bootstrap, leash_end)
-
-
-def _ready_descriptor() -> int:
-    """The sentinel of a child that is gone: SIGCHLD is ignored, and it has ended.
-
-    A pipe without a writer is ready at once.
-    """
-    read_end, write_end = os.pipe()
-    os.close(write_end)
-    return read_end
+def _load_exit_work() -> None:
+    """Exit work of a process that started others: not every one of them needs util in its life."""
+    from . import util  # noqa: F401
 
 
 _log_records.watch(process.current_name)
+process.load_exit_work = _load_exit_work
 os.register_at_fork(after_in_child=_reap_lock._at_fork_reinit)  # type: ignore[attr-defined]

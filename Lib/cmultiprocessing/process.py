@@ -17,10 +17,8 @@ import os
 import sys
 from _weakref import ref
 from _weakrefset import WeakSet
-from atexit import _ncallbacks as _count_atexit
 from itertools import count
 
-from . import _default_context
 from ._spawning import get_spawning_popen
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
@@ -35,6 +33,9 @@ try:
 except OSError:
     ORIGINAL_DIR = None  # the working directory was removed
 
+# The extension, once a process is started: the import of the package does without. A child finds it here.
+_native: Any = None
+_names = globals()
 _NATIVE = f"{__name__.rpartition('.')[0]}._cmultiprocessing"
 
 #: True brings the standard library's rule back: daemonic processes may not start children.
@@ -51,10 +52,22 @@ after_start_hook: Callable[[], None] | None = None
 at_exit_hook: Callable[[], None] | None = None
 #: The same at the end of the main process, and of those that it forked without this package.
 at_main_exit_hook: Callable[[], None] | None = None
+#: Set the two above; called where they are None and children are there.
+load_exit_work: Callable[[], object] | None = None
 #: Log at level INFO.
 info_hook: Callable[..., None] | None = None
 #: In a child, with its exit code: the last that happens before its end.
 leaving_hook: Callable[[int], None] | None = None
+
+
+def _load_native() -> Any:
+    """The extension."""
+    global _native
+    if _native is None:
+        from . import _cmultiprocessing
+
+        _native = _cmultiprocessing
+    return _native
 
 
 class AuthenticationString(bytes):
@@ -83,7 +96,8 @@ def parent_process() -> BaseProcess | None:
     """
     global _parent
     if isinstance(_parent, tuple):
-        _parent = _ParentProcess(*_parent)
+        me = _current_process
+        _parent = _ParentProcess(me._parent_name, me._parent_pid, *_parent)
     return _parent
 
 
@@ -202,6 +216,8 @@ class BaseProcess:
             raise AssertionError("daemonic processes are not allowed to have children")
         if _children:
             _cleanup()
+        if _native is None:
+            _load_native()
         if self._config.get("daemon") or _current_process._config.get("leashed"):
             self._config["leashed"] = True
         self._popen = self._Popen(self)
@@ -371,8 +387,9 @@ class BaseProcess:
             The exit code.
         """
         code = 1
+        native = _native or _load_native()
         try:
-            _become(self, parent_sentinel)
+            native.become(_names, self, parent_sentinel)
             try:
                 self._after_fork()
                 if info_hook is not None:
@@ -380,6 +397,8 @@ class BaseProcess:
                 self.run()
                 code = 0
             finally:
+                if at_exit_hook is None and _children and load_exit_work is not None:
+                    load_exit_work()
                 if at_exit_hook is not None:
                     at_exit_hook()
         except SystemExit as error:
@@ -387,11 +406,11 @@ class BaseProcess:
         except BaseException:
             self._print_traceback()
         finally:
-            _join_threads()
+            native.join_threads()
             if info_hook is not None:
                 info_hook("process exiting with exitcode %d", code)
         try:
-            _flush_std_streams()
+            native.flush_std_streams()
         except OSError:
             code = code or 1  # what it printed is lost
             self._print_traceback()
@@ -412,22 +431,6 @@ class BaseProcess:
             traceback.print_exc()
         except Exception:
             pass  # stderr is None, closed or full: nowhere left to say so
-
-
-def _become(process_obj: BaseProcess, parent_sentinel: int | None) -> None:
-    """In a child: take the parent's place in what this module knows."""
-    global _current_process, _parent, _process_counter
-    if process_obj._start_method is not None:
-        _default_context.forced = process_obj._start_method
-    _process_counter = count(1)
-    # Descriptor 0 stays: programs give a child their input with sys.stdin = open(0).
-    if sys.stdin is not None:
-        sys.stdin = _no_input
-    _current_process = process_obj
-    _parent = process_obj._parent_name, process_obj._parent_pid, parent_sentinel
-    threading = sys.modules.get("threading")
-    if threading is not None and threading._HAVE_THREAD_NATIVE_ID:
-        threading.main_thread()._set_native_id()
 
 
 def _describe_exit_code(code: int) -> str:
@@ -455,20 +458,9 @@ def _exit_code_of(error: SystemExit) -> int:
     return 1
 
 
-def _join_threads() -> None:
-    """Wait for the threads that the child started, if there was a way to start one."""
-    threading = sys.modules.get("threading")
-    if threading is not None and (len(threading._active) > 1 or threading._threading_atexits):
-        threading._shutdown()
-
-
 def _flush_std_streams() -> None:
-    """Write out what stdout and stderr hold; streams that are missing, closed or broken do not matter."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, ValueError):
-            pass  # None, replaced by something without flush(), or closed
+    """Write out what stdout and stderr hold; streams that are missing or closed do not matter."""
+    _load_native().flush_std_streams()
 
 
 class _NoInput(io.RawIOBase):
@@ -524,33 +516,16 @@ def run_atexit_handlers() -> None:
     atexit._run_exitfuncs()
 
 
+def _run_late_handlers() -> None:
+    """In a child, at its very end: the atexit handlers, and what they printed."""
+    run_atexit_handlers()
+    _flush_std_streams()
+
+
 def leave(code: int) -> NoReturn:
     """The orderly end of a child after _bootstrap: atexit handlers, flush, then the family is told, then the end."""
-    try:
-        if _count_atexit():
-            run_atexit_handlers()
-            _flush_std_streams()
-    finally:
-        try:
-            _leave_family()
-            if leaving_hook is not None:
-                leaving_hook(code & 0xFF)
-        finally:
-            os._exit(code & 0xFF)
-
-
-def run_child(bootstrap: Callable[..., int], parent_sentinel: int) -> NoReturn:
-    """The rest of a forked child's life. Never returns, never raises.
-
-    Args:
-        bootstrap: _bootstrap of its process object.
-        parent_sentinel: gets ready when the parent dies.
-    """
-    code = 1
-    try:
-        code = bootstrap(parent_sentinel=parent_sentinel)
-    finally:
-        leave(code)
+    _load_native().leave(code, _names)
+    raise AssertionError("leave() came back")
 
 
 class _ParentProcess(BaseProcess):
@@ -619,8 +594,8 @@ class _Dangling(WeakSet[BaseProcess]):
                 yield process
 
 
-# In a child: its parent, or, until somebody asks for that, the arguments to make it of.
-_parent: _ParentProcess | tuple[str, int | None, int | None] | None = None
+# In a child: its parent, or, until somebody asks for that, its sentinel.
+_parent: _ParentProcess | tuple[int | None] | None = None
 _process_counter = count(1)
 _children: set[BaseProcess] = set()
 # Every process object there is, for tests that look for those left behind.
@@ -628,17 +603,14 @@ _dangling = _Dangling()
 _current_process: BaseProcess = _MainProcess()
 
 
-def _forget_children() -> None:
-    """A forked process has no children, however it was forked: at its exit it must not end its siblings."""
-    global _children
-    _children = set()
-
-
-os.register_at_fork(after_in_child=_forget_children)
+# A forked process has no children, however it was forked: at its exit it must not end its siblings.
+os.register_at_fork(after_in_child=_children.clear)
 
 def _at_main_exit() -> None:
     """The last exit handler of a process that nobody of this package started."""
     try:
+        if at_main_exit_hook is None and _children and load_exit_work is not None:
+            load_exit_work()
         if at_main_exit_hook is not None:
             at_main_exit_hook()
     finally:

@@ -320,7 +320,7 @@ def _at_exit() -> None:
     """In a child: the exit work, if there is any."""
     if process._children and not all(child.daemon for child in process._children):
         # As in the main process: the program's own handlers may be what tells the children to end.
-        process._join_threads()
+        process._load_native().join_threads()
         process.run_atexit_handlers()
     if _finalizer_registry or process._children or _logger is not None:
         _exit_function()

@@ -115,4 +115,16 @@ mp_status mp_private_keep(int file);
 /* Close `file` if it is one of those; one that a fork closed already is left alone. */
 void mp_private_close(int file);
 
+/* ---- children of this process ---- */
+
+/* A descriptor, close-on-exec, that is always ready for reading: a pipe without a writer. -1: none is left. */
+int mp_ready_descriptor(void);
+
+/* Kill a child and reap it. */
+void mp_child_end(uint32_t process);
+
+/* Have the kernel kill this process, at any instruction, when no process has the other end of the
+ * pipe `file` any more; at once if that is so now. `file` stays open until this process ends. */
+mp_status mp_leash_arm(int file);
+
 #endif

@@ -99,11 +99,18 @@ static PyObject *barrier_reduce(PyObject *object, PyObject *Py_UNUSED(ignored))
 
 /* ---- wait ---- */
 
-static PyObject *raise_broken(PyObject *self)
+/* The class is threading's. It is looked up when it is raised: with threading in the process, every
+ * fork costs the child a hundred pages, and most programs have no barrier. */
+static PyObject *raise_broken(void)
 {
-    mp_state *state = mp_state_of_type(Py_TYPE(self));
-    if (state != NULL)
-        PyErr_SetNone(state->broken_barrier_error);
+    PyObject *threading = PyImport_ImportModule("threading");
+    if (threading == NULL)
+        return NULL;
+    PyObject *error = PyObject_GetAttrString(threading, "BrokenBarrierError");
+    Py_DECREF(threading);
+    if (error != NULL)
+        PyErr_SetNone(error);
+    Py_XDECREF(error);
     return NULL;
 }
 
@@ -163,7 +170,7 @@ static PyObject *wait_until(PyObject *self, mp_time deadline)
     if (status == MP_OK)
         return PyLong_FromUnsignedLong(wait.index);
     if (status == MP_BROKEN)
-        return raise_broken(self);
+        return raise_broken();
     (void)mp_shared_raise(self, status, "wait");
     return NULL;
 }
@@ -322,13 +329,5 @@ static PyType_Spec barrier_spec = {
 
 int mp_barrier_exec(PyObject *module)
 {
-    mp_state *state = mp_state_get(module);
-    PyObject *threading = PyImport_ImportModule("threading");
-    if (threading == NULL)
-        return -1;
-    state->broken_barrier_error = PyObject_GetAttrString(threading, "BrokenBarrierError");
-    Py_DECREF(threading);
-    if (state->broken_barrier_error == NULL)
-        return -1;
-    return mp_state_add_type(module, &state->barrier_type, &barrier_spec);
+    return mp_state_add_type(module, &mp_state_get(module)->barrier_type, &barrier_spec);
 }

@@ -6,10 +6,8 @@
 #include "py/arguments.h" // sizes
 #include "py/errors.h"    // mp_raise
 
-#include "shm/processes.h"       // liveness
-#include "shm/reclaim.h"         // collections
-#include "structures/notifier.h" // items that somebody waits for
-#include "sync/lock.h"           // locks that stay locked
+#include "shm/processes.h" // liveness
+#include "shm/reclaim.h"   // collections
 
 #include <string.h> // memcpy
 
@@ -73,22 +71,6 @@ static PyObject *family_join(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(
-    leave_doc,
-    "family_leave()\n--\n\n"
-    "This process ends in order: what it still holds locked stays locked, as documented for\n"
-    "locks that any process may release. Without this call it counts as killed.\n");
-
-static PyObject *family_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    if (mp_family.base != NULL && *mp_family.self != MP_NOBODY) {
-        mp_notifier_linger();
-        mp_lock_leave();
-    }
-    mp_family_leave();
-    Py_RETURN_NONE;
-}
-
 PyDoc_STRVAR(reaped_doc,
              "child_reaped()\n--\n\n"
              "A child was reaped: a good moment to give back what dead processes owned.\n");
@@ -140,7 +122,6 @@ static PyMethodDef family_methods[] = {
     {"family_start", family_start, METH_NOARGS, start_doc},
     {"family_reserve", family_reserve, METH_NOARGS, reserve_doc},
     {"family_join", family_join, METH_VARARGS, join_doc},
-    {"family_leave", family_leave, METH_NOARGS, leave_doc},
     {"child_reaped", child_reaped, METH_NOARGS, reaped_doc},
     {"family_collect", family_collect, METH_NOARGS, collect_doc},
     {"family_statistics", family_statistics, METH_NOARGS, statistics_doc},

@@ -10,6 +10,7 @@ static const exec_step exec_steps[] = {
     mp_condition_exec,   mp_event_exec,        mp_barrier_exec,    mp_family_exec,
     mp_descriptors_exec, mp_buffers_exec,      mp_pickling_exec,   mp_codec_exec,
     mp_queue_exec,       mp_sharedctypes_exec, mp_connection_exec, mp_packet_exec,
+    mp_child_exec,
 };
 
 static int module_exec(PyObject *module)
@@ -38,6 +39,9 @@ static int module_clear(PyObject *module)
 #define MP_CLEAR(name) Py_CLEAR(state->name);
     MP_STATE_TYPES(MP_CLEAR)
     MP_STATE_OBJECTS(MP_CLEAR)
+#undef MP_CLEAR
+#define MP_CLEAR(name) Py_CLEAR(state->name_##name);
+    MP_STATE_NAMES(MP_CLEAR)
 #undef MP_CLEAR
     return 0;
 }

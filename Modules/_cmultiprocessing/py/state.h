@@ -23,11 +23,17 @@
     X(event_type) X(barrier_type) X(simple_ring_type) X(ring_type) X(codec_type) \
     X(pickling_type) X(reducers_type) X(buffer_type) X(block_type) X(synchronized_base_type) \
     X(synchronized_type) X(synchronized_array_type) X(synchronized_string_type) \
-    X(connection_type)
+    X(connection_type) X(owned_descriptor_type)
 #define MP_STATE_OBJECTS(X) \
-    X(owner_died_warning) X(memory_limit_error) X(rebuild) X(broken_barrier_error) X(codec) \
+    X(owner_died_warning) X(memory_limit_error) X(rebuild) X(codec) \
     X(typecodes) X(ctypes_entries) X(describe_ctype) X(cell_code) X(reduce_synchronized) \
-    X(connection_codec)
+    X(connection_codec) \
+    X(os) X(clear_exit_handlers) X(count_exit_handlers) X(count_type) X(one) X(bootstrap_keywords)
+/* Interned strings: field name_NAME. */
+#define MP_STATE_NAMES(X) \
+    X(fork) X(pidfd_open) X(_exit) X(flush) X(parent_sentinel) X(threading) X(_active) \
+    X(_threading_atexits) X(_shutdown) X(_main_thread) X(_native_id) X(_process_counter) \
+    X(_current_process) X(_parent) X(_no_input)
 // clang-format on
 
 /* Written by the exec steps only, constant afterwards: readers need no lock. */
@@ -37,6 +43,9 @@ typedef struct {
 #undef MP_FIELD
 #define MP_FIELD(name) PyObject *name;
     MP_STATE_OBJECTS(MP_FIELD)
+#undef MP_FIELD
+#define MP_FIELD(name) PyObject *name_##name;
+    MP_STATE_NAMES(MP_FIELD)
 #undef MP_FIELD
 } mp_state;
 
@@ -62,6 +71,7 @@ int mp_condition_exec(PyObject *module);
 int mp_event_exec(PyObject *module);
 int mp_barrier_exec(PyObject *module);
 int mp_family_exec(PyObject *module);
+int mp_child_exec(PyObject *module);
 int mp_buffers_exec(PyObject *module);
 int mp_pickling_exec(PyObject *module);
 int mp_codec_exec(PyObject *module);

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: PSF-2.0
+#include "os/os.h" // the contract
+
+#include <errno.h>    // EAGAIN
+#include <fcntl.h>    // F_SETSIG
+#include <signal.h>   // kill
+#include <sys/wait.h> // waitpid
+#include <unistd.h>   // pipe2, read, close
+
+int mp_ready_descriptor(void)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return -1;
+    close(ends[1]);
+    return ends[0];
+}
+
+void mp_child_end(uint32_t process)
+{
+    kill((pid_t)process, SIGKILL);
+    waitpid((pid_t)process, NULL, 0);
+}
+
+mp_status mp_leash_arm(int file)
+{
+    if (fcntl(file, F_SETSIG, SIGKILL) != 0 || fcntl(file, F_SETOWN, getpid()) != 0)
+        return MP_SYSTEM;
+    int flags = fcntl(file, F_GETFL);
+    if (flags < 0 || fcntl(file, F_SETFL, flags | O_ASYNC | O_NONBLOCK) != 0)
+        return MP_SYSTEM;
+    // After arming, not before: a parent that dies between would be missed by both.
+    char byte;
+    if (read(file, &byte, 1) < 0)
+        return errno == EAGAIN ? MP_OK : MP_SYSTEM;
+    kill(getpid(), SIGKILL);
+    return MP_OK;
+}
