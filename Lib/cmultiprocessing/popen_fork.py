@@ -53,7 +53,7 @@ class Popen:
         """
         if self.returncode is None:
             if not flag:
-                self._is_ready(None)
+                wait_readable(self.sentinel, None)
             with _reap_lock:
                 # A signal handler that comes here while its thread reaps has to wait for its next chance.
                 if self.returncode is None and not self._reaping:
@@ -91,13 +91,9 @@ class Popen:
         Returns:
             The exit code, None where it still runs.
         """
-        if self.returncode is None and (timeout is None or timeout > 0) and not self._is_ready(timeout):
+        if self.returncode is None and (timeout is None or timeout > 0) and not wait_readable(self.sentinel, timeout):
             return None
         return self.poll()
-
-    def _is_ready(self, timeout: float | None) -> bool:
-        """Whether the sentinel gets ready within `timeout` seconds."""
-        return wait_readable(self.sentinel, timeout)
 
     def _send_signal(self, number: int) -> None:
         """Send a signal, unless the process was reaped: its id may be another's by now."""

@@ -248,7 +248,10 @@ class BaseProcess:
         Args:
             timeout: seconds to wait at most; None waits for ever, negative is 0. `exitcode` tells which it was.
         """
-        if self._check_started("join").wait(timeout) is not None:
+        popen = self._popen
+        if popen is None or self._parent_pid != os.getpid():
+            self._check_started("join")
+        if popen.wait(timeout) is not None:
             _children.discard(self)
 
     def is_alive(self) -> bool:

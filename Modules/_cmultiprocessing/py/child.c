@@ -245,9 +245,12 @@ _Noreturn static void be_the_child(mp_state *state, PyObject *bootstrap, int lea
 /* A function of os, by the name that programs replace, with the argument or none. -1 with an exception set. */
 static long call_os(mp_state *state, PyObject *name, PyObject *argument)
 {
-    PyObject *function = PyObject_GetAttr(state->os, name);
-    if (function == NULL)
+    PyObject *function = PyDict_GetItemWithError(PyModule_GetDict(state->os), name);
+    if (function == NULL) {
+        PyErr_SetObject(PyExc_AttributeError, name);
         return -1;
+    }
+    Py_INCREF(function); // it may be replaced meanwhile
     PyObject *result = PyObject_Vectorcall(function, &argument, argument != NULL, NULL);
     Py_DECREF(function);
     long number = result == NULL ? -1 : PyLong_AsLong(result);
