@@ -15,6 +15,9 @@ __all__ = ["Popen"]
 # Where somebody else took the exit status, nobody can know it. asyncio and the fork server say the same.
 UNKNOWN_EXIT_CODE = 255
 
+#: The longest time that select.poll takes, ms.
+_LONGEST_POLL = 2**31 - 1
+
 
 # One thread reaps, the others wait for that moment: nobody sees "ended" without the exit code. Never held while waiting
 # for a process.
@@ -53,7 +56,7 @@ class Popen:
         """
         if self.returncode is None:
             if not flag:
-                wait_readable(self.sentinel, None)
+                self._is_ready(None)
             with _reap_lock:
                 # A signal handler that comes here while its thread reaps has to wait for its next chance.
                 if self.returncode is None and not self._reaping:
@@ -91,9 +94,13 @@ class Popen:
         Returns:
             The exit code, None where it still runs.
         """
-        if self.returncode is None and (timeout is None or timeout > 0) and not wait_readable(self.sentinel, timeout):
+        if self.returncode is None and (timeout is None or timeout > 0) and not self._is_ready(timeout):
             return None
         return self.poll()
+
+    def _is_ready(self, timeout: float | None) -> bool:
+        """Whether the process can be reaped within `timeout` seconds."""
+        return wait_readable(self.sentinel, timeout)
 
     def _send_signal(self, number: int) -> None:
         """Send a signal, unless the process was reaped: its id may be another's by now."""

@@ -100,50 +100,64 @@ static PyObject *join_threads(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyObject_CallMethodNoArgs(threading, state->name__shutdown);
 }
 
+/* Nothing that fails here keeps the process from ending, and nothing is released. */
+static void call_reported(PyObject *function, PyObject *argument)
+{
+    if (PyObject_Vectorcall(function, &argument, argument != NULL, NULL) == NULL)
+        PyErr_WriteUnraisable(function);
+}
+
 /* Exit handlers, if the child registered any. */
-static void run_exit_handlers(mp_state *state, PyObject *handlers)
+static void run_exit_handlers(mp_state *state, PyObject *names)
 {
     PyObject *count = PyObject_CallNoArgs(state->count_exit_handlers);
-    PyObject *result = count;
-    if (count != NULL && PyObject_IsTrue(count) != 0)
-        result = PyObject_CallNoArgs(handlers);
-    if (result == NULL)
-        PyErr_WriteUnraisable(handlers);
-    // Nothing is released: the process ends.
+    PyObject *run = PyDict_GetItemWithError(names, state->name__run_late_handlers);
+    if (run != NULL && (count == NULL || PyObject_IsTrue(count) != 0))
+        call_reported(run, NULL);
+}
+
+static void report_leaving(mp_state *state, PyObject *names, long code)
+{
+    PyObject *hook = PyDict_GetItemWithError(names, state->name_leaving_hook);
+    if (hook != NULL && hook != Py_None)
+        call_reported(hook, PyLong_FromLong(code));
 }
 
 /* os._exit by name: programs replace it, and some of those do more before they end. */
 _Noreturn static void exit_now(mp_state *state, long code)
 {
     PyObject *exit = PyDict_GetItemWithError(PyModule_GetDict(state->os), state->name__exit);
-    PyObject *status = PyLong_FromLong(code & 0xff);
+    PyObject *status = PyLong_FromLong(code);
     if (exit != NULL && status != NULL)
         (void)PyObject_CallOneArg(exit, status);
-    _exit((int)code & 0xff);
+    _exit((int)code);
 }
 
-_Noreturn static void leave_with(mp_state *state, long code, PyObject *handlers)
+_Noreturn static void leave_with(mp_state *state, long code, PyObject *names)
 {
-    run_exit_handlers(state, handlers);
+    code &= 0xff;
+    run_exit_handlers(state, names);
     (void)family_leave(NULL, NULL);
+    report_leaving(state, names, code);
     exit_now(state, code);
 }
 
 PyDoc_STRVAR(leave_doc,
-             "leave(code, handlers)\n--\n\n"
+             "leave(code, names)\n--\n\n"
              "The end of a child: exit handlers, then the family is told, then os._exit.\n\n"
              "Args:\n"
              "    code: exit code.\n"
-             "    handlers: called without arguments where exit handlers are registered;\n"
-             "        what it raises is reported, and the process ends all the same.\n");
+             "    names: those of the module process: _run_late_handlers is called where exit\n"
+             "        handlers are registered, leaving_hook where it is not None; what they\n"
+             "        raise is reported, and the process ends all the same.\n");
 
 static PyObject *leave(PyObject *module, PyObject *args)
 {
     long code;
-    PyObject *handlers;
-    if (!PyArg_ParseTuple(args, "lO:leave", &code, &handlers))
+    PyObject *names;
+    if (!PyArg_ParseTuple(args, "lO!:leave", &code, &PyDict_Type, &names))
         return NULL;
-    leave_with(mp_state_get(module), code, handlers);
+    leave_with(mp_state_get(module), code, names);
 }
 
 /* ---- the beginning ---- */
@@ -209,6 +223,12 @@ static PyObject *become(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* The arguments of fork_child(). */
+typedef struct child_start {
+    PyObject *bootstrap, *names, *first;
+    int leashed;
+} child_start;
+
 static long run_bootstrap(mp_state *state, PyObject *bootstrap, int leash)
 {
     PyObject *sentinel = PyLong_FromLong(leash);
@@ -222,22 +242,31 @@ static long run_bootstrap(mp_state *state, PyObject *bootstrap, int leash)
     return 1;
 }
 
-/* The forked child, to its end. */
-_Noreturn static void be_the_child(mp_state *state, PyObject *bootstrap, int leash, bool leashed,
-                                   PyObject *handlers)
+/* What a child does not inherit. -1 with an exception set. */
+static int shed_the_parent(mp_state *state, const child_start *start, int leash)
 {
-    if (leashed && mp_leash_arm(leash) != MP_OK) {
-        (void)mp_raise(state, MP_SYSTEM, "a daemonic process that is to end with its parent");
-        PyErr_WriteUnraisable(bootstrap);
-        _exit(1);
-    }
+    if (start->leashed && mp_leash_arm(leash) != MP_OK)
+        return mp_raise_int(state, MP_SYSTEM, "a process that is to end with its parent");
     // What the parent registered is the parent's to run.
     PyObject *cleared = PyObject_CallNoArgs(state->clear_exit_handlers);
-    if (cleared == NULL) {
-        PyErr_WriteUnraisable(bootstrap);
+    if (cleared == NULL)
+        return -1;
+    Py_DECREF(cleared);
+    if (start->first == Py_None)
+        return 0;
+    PyObject *result = PyObject_CallNoArgs(start->first);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The forked child, to its end. */
+_Noreturn static void be_the_child(mp_state *state, const child_start *start, int leash)
+{
+    if (shed_the_parent(state, start, leash) < 0) {
+        PyErr_WriteUnraisable(start->bootstrap);
         _exit(1);
     }
-    leave_with(state, run_bootstrap(state, bootstrap, leash), handlers);
+    leave_with(state, run_bootstrap(state, start->bootstrap, leash), start->names);
 }
 
 /* ---- in the parent ---- */
@@ -280,34 +309,34 @@ static int follow(mp_state *state, long process)
 
 PyDoc_STRVAR(
     fork_child_doc,
-    "fork_child(bootstrap, leashed, handlers)\n--\n\n"
-    "Fork a child that runs bootstrap(parent_sentinel=...) and ends; see leave() for handlers.\n\n"
+    "fork_child(bootstrap, leashed, names, first)\n--\n\n"
+    "Fork a child that runs bootstrap(parent_sentinel=...) and ends; see leave() for names.\n\n"
     "Args:\n"
-    "    leashed: whether it is killed when this process ends.\n\n"
+    "    leashed: whether it is killed when this process ends.\n"
+    "    first: what the child does before anything else that is Python; None for nothing.\n\n"
     "Returns:\n"
     "    (pid, sentinel, leash): the sentinel is ready when the child can be reaped; while the\n"
     "    leash is open (private_close() closes it), this process lives for the child.\n\n"
     "Raises:\n"
-    "    OSError: no process or no descriptor is left.\n");
+    "    OSError: no process or no descriptor is left; there is no child then.\n");
 
 static PyObject *fork_child(PyObject *module, PyObject *args)
 {
     mp_state *state = mp_state_get(module);
-    PyObject *bootstrap, *handlers;
-    int leashed, ends[2], sentinel;
-    if (!PyArg_ParseTuple(args, "OpO:fork_child", &bootstrap, &leashed, &handlers))
+    child_start start;
+    int ends[2], sentinel;
+    if (!PyArg_ParseTuple(args, "OpO!O:fork_child", &start.bootstrap, &start.leashed, &PyDict_Type,
+                          &start.names, &start.first))
         return NULL;
     mp_status status = mp_private_pipe(ends);
     if (status != MP_OK)
         return mp_raise(state, status, "a pipe to a child process");
     long process = call_os(state, state->name_fork, NULL);
     if (process == 0)
-        be_the_child(state, bootstrap, ends[0], leashed, handlers);
+        be_the_child(state, &start, ends[0]);
     close(ends[0]);
-    if (process < 0 || (sentinel = follow(state, process)) < 0)
-        goto fail;
-    return Py_BuildValue("(lii)", process, sentinel, ends[1]);
-fail:
+    if (process > 0 && (sentinel = follow(state, process)) >= 0)
+        return Py_BuildValue("(lii)", process, sentinel, ends[1]);
     mp_private_close(ends[1]);
     return NULL;
 }

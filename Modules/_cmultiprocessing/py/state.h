@@ -33,7 +33,7 @@
 #define MP_STATE_NAMES(X) \
     X(fork) X(pidfd_open) X(_exit) X(flush) X(parent_sentinel) X(threading) X(_active) \
     X(_threading_atexits) X(_shutdown) X(_main_thread) X(_native_id) X(_process_counter) \
-    X(_current_process) X(_parent) X(_no_input)
+    X(_current_process) X(_parent) X(_no_input) X(_run_late_handlers) X(leaving_hook)
 // clang-format on
 
 /* Written by the exec steps only, constant afterwards: readers need no lock. */
