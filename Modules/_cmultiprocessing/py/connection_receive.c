@@ -391,11 +391,29 @@ static int receive_by_subclass(mp_connection *self, PyObject *longest, PyObject 
     return failed ? -1 : 1;
 }
 
+/* A listener that uses a key greets with a challenge, which is no pickle: who connected without a key
+ * is told so, instead of what the unpickler thinks of it. */
+static void explain_challenge(const mp_connection *self, PyObject *bytes)
+{
+    static const char challenge[] = "#CHALLENGE#";
+    if (!PyBytes_Check(bytes) || PyBytes_GET_SIZE(bytes) < (Py_ssize_t)strlen(challenge) ||
+        memcmp(PyBytes_AS_STRING(bytes), challenge, strlen(challenge)) != 0)
+        return;
+    PyErr_Clear();
+    PyObject *class = mp_connection_name(self, "AuthenticationError");
+    if (class != NULL)
+        PyErr_SetString(class, "the peer asks for an authentication key: connect with authkey=");
+}
+
 static PyObject *load(const mp_connection *self, const mp_received *received)
 {
     if (received->parcel != 0)
         return mp_load_message(self->state, self->state->connection_codec, received->parcel);
-    return mp_load(self->state->connection_codec, received->bytes, received->buffers, true);
+    PyObject *object =
+        mp_load(self->state->connection_codec, received->bytes, received->buffers, true);
+    if (mp_unlikely(object == NULL))
+        explain_challenge(self, received->bytes);
+    return object;
 }
 
 /* The message as bytes; `received` is used up. */
