@@ -229,6 +229,31 @@ def test_accept_with_a_timeout(mp: ModuleType, connection: Any, timeout: float, 
                 pass
 
 
+def test_signals_while_the_backlog_is_full(connection: Any) -> None:
+    """After a signal connect() reports success, although nobody has taken the connection."""
+    handled = []
+    before = signal.signal(signal.SIGALRM, lambda *_: handled.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        with connection.Listener(authkey=b"key", backlog=1) as listener:
+            waiting = fill_backlog(listener.address)
+            with meanwhile(accept_later, listener, handled) as future:
+                with connection.Client(listener.address, authkey=b"key") as there, future.result() as here:
+                    there.send(1)
+                    assert here.recv() == 1
+            for sock in waiting:
+                sock.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def accept_later(listener: Any, handled: list[int]) -> Any:
+    while len(handled) < 5:
+        time.sleep(0.01)
+    return listener.accept(timeout=30)
+
+
 def test_a_timeout_set_on_the_socket(connection: Any) -> None:
     """Programs reach for listener._listener._socket, for want of a better way: they get what it used to raise."""
     with connection.Listener() as listener:

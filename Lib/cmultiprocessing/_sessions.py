@@ -213,6 +213,12 @@ class Reception:
         for session in self._sessions.values():
             if session.deadline is not None:
                 session.deadline += away
+        try:
+            return self._first_outcome(deadline)
+        finally:
+            self._left_at = time.monotonic()
+
+    def _first_outcome(self, deadline: float | None) -> Session | None:
         patient = True
         while True:
             if self._outcomes:
@@ -247,7 +253,6 @@ class Reception:
         self._drop_late_ones()
         if any(fd == self.door.fileno() for fd, _ in ready):
             self._open_door()
-        self._left_at = time.monotonic()
 
     def _poll_with_bell(self, poll: select.poll, left: float | None) -> list[tuple[int, int]]:
         """Poll, also for close() of another thread: a descriptor that is closed meanwhile wakes nobody."""
@@ -257,7 +262,6 @@ class Reception:
             # From its milliseconds poll() takes off what a signal handler needed.
             return poll.poll(left)
         finally:
-            self._left_at = time.monotonic()
             with self._bell_lock:
                 bell, self._bell = self._bell, -1
                 os.close(bell)
