@@ -19,7 +19,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "Lib" / "cmultiprocessing"
 ELSEWHERE = ("popen_spawn_win32",)  # cannot be imported on Linux; the file must be there all the same
 
 #: Modules whose classes are whole. Grows with the library.
-COMPLETE = ("context", "process", "queues", "synchronize")
+COMPLETE = (
+    "connection", "context", "dummy", "dummy.connection", "process", "queues", "reduction", "resource_sharer",
+    "synchronize",
+)  # fmt: skip
 
 
 def submodules(package: ModuleType) -> list[str]:
