@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
-from benchmarks import bench_connections, bench_memory, bench_process, bench_queues, bench_synchronize
+from benchmarks import (
+    bench_connections,
+    bench_memory,
+    bench_process,
+    bench_queues,
+    bench_sharedctypes,
+    bench_synchronize,
+)
 from benchmarks._harness import Case, Check
 
 __all__ = ["entries", "find"]
@@ -15,6 +22,7 @@ def entries() -> list[Case | Check]:
         *bench_synchronize.CASES,
         *bench_queues.CASES,
         *bench_connections.CASES,
+        *bench_sharedctypes.CASES,
         *bench_process.CASES,
         *bench_memory.CHECKS,
     ]
