@@ -203,3 +203,16 @@ def wait_for_children(pid: int, number: int) -> None:
     while len(children.read_text().split()) < number:
         assert time.monotonic() < deadline, "the workers were never started"
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_modify(start_method: str) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "modify.py"), "--start-method", start_method]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == [
+        "49",
+        "0.1111111111111111",
+        "HELLO WORLD",
+        "[(3.515625, 39.0625), (33.0625, 4.0), (5.640625, 90.25)]",
+    ]
