@@ -28,7 +28,7 @@ NUMBERS = INTEGERS + "fd"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def what_stays(stdlib: ModuleType) -> None:
+def what_stays(ours: ModuleType, stdlib: ModuleType) -> None:
     """The standard library keeps a descriptor for its shared memory, NumPy a thread, from the first use on."""
     stdlib.RawArray("B", 1 << 21)
     with contextlib.suppress(ImportError):
