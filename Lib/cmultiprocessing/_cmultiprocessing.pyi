@@ -201,6 +201,28 @@ def follow_parent(pid: int, /) -> None:
 def unfollow_parent() -> None:
     """Outlive the parent again."""
 
+def pages_used() -> bytes:
+    """A list of the pages that this process made its own since it was forked.
+
+    Raises:
+        OSError: /proc is not there.
+    """
+
+def pages_in_common(pages: bytes, /) -> bytes:
+    """Those pages of a list that were copied from this process.
+
+    Raises:
+        OSError: /proc is not there.
+        ValueError: not a list.
+    """
+
+def fetch_pages(pages: bytes, /) -> None:
+    """Copy and look up the pages of a list now, not when they are used.
+
+    Raises:
+        ValueError: not a list.
+    """
+
 # --- synchronisation (documented on the types themselves) ---
 
 SEM_VALUE_MAX: int

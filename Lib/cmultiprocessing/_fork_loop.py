@@ -42,6 +42,8 @@ __all__ = ["IDLE_TIME", "Server"]
 IDLE_TIME = 2.0
 
 _PID_SIZE = 4
+_MOST_SAID = 1 << 16
+_PAGES = b"pages "  # begins that message, which is longer than a pid therefore
 
 
 class Server:
@@ -82,6 +84,7 @@ class Server:
         self._poll = select.poll()
         self._poll.register(self._taken_r, select.POLLIN)
         self._hears = False  # whether it waits for requests, too
+        self._pages: bytes | None = None  # which its children need; None until one has told
         _cmultiprocessing.packet_patience(control_fd, int(IDLE_TIME * 1000))
 
     def serve(self) -> None:
@@ -96,7 +99,7 @@ class Server:
         self._hear(not self._waiting)
         for fd, event in self._poll.poll():
             if fd == self._taken_r:
-                self._note_taken()
+                self._hear_child()
             elif fd != self._control_fd:
                 self._note_end(fd)
             elif event & select.POLLHUP:
@@ -163,13 +166,21 @@ class Server:
         except OSError:
             self._spare = -1  # its number is above a limit that somebody has lowered
 
-    def _note_taken(self) -> None:
-        """A child has work: follow it to its end, and have others wait while there is demand."""
+    def _hear_child(self) -> None:
+        """Take what a child says: that it has taken work, or at its end which pages it needed."""
         _leash.drop(self._places.pop())
-        packet = _cmultiprocessing.packet_receive(self._taken_r, _PID_SIZE)
+        packet = _cmultiprocessing.packet_receive(self._taken_r, _MOST_SAID)
         assert packet is not None
         data, fds, _, _ = packet
-        pid = int.from_bytes(data, sys.byteorder)
+        if len(data) == _PID_SIZE:
+            self._note_taken(int.from_bytes(data, sys.byteorder), fds)
+        else:
+            self._places.append(self._new_place())
+            if self._pages is None:
+                self._pages = _cmultiprocessing.pages_in_common(data[len(_PAGES) :])
+
+    def _note_taken(self, pid: int, fds: tuple[int, ...]) -> None:
+        """A child has work: follow it to its end, and have others wait while there is demand."""
         for fd in fds:
             _leash.keep_private(fd)
         self._working[self._waiting.pop(pid)] = pid, (fds[0] if fds else -1)
@@ -182,7 +193,7 @@ class Server:
     def _note_end(self, pidfd: int) -> None:
         """A child has ended: one that worked, and its starter is told; or one that waited."""
         while self._taken.poll(0):
-            self._note_taken()  # it may have taken its work just before
+            self._hear_child()  # it may have taken its work just before
         self._poll.unregister(pidfd)
         pid, status_w = self._working.pop(pidfd, (0, -1))
         if not pid:
@@ -203,6 +214,8 @@ class Server:
     def _be_the_child(self, in_a_hurry: bool) -> NoReturn:
         try:
             _cmultiprocessing.follow_parent(self._pid)
+            if self._pages is not None and not in_a_hurry:
+                _cmultiprocessing.fetch_pages(self._pages)
             work = self._wait_for_work()
             self._begin(work)
             data, leash_fd = work.data, work.leash_fd
@@ -247,7 +260,11 @@ class Server:
         _requests.report(status_w, _requests.STARTED, pid, 0)
         # Open to the end, so that a starter whose server died sees when this process ends.
         _leash.keep_private(status_w)
-        os.close(self._taken_w)
+        learns = self._pages is None
+        if learns:
+            _leash.keep_private(self._taken_w)
+        else:
+            os.close(self._taken_w)
         os.close(self._control_fd)
         if work.leashed:
             _leash.arm(work.leash_fd)
@@ -261,9 +278,20 @@ class Server:
 
         def leaving(code: int) -> None:
             if os.getpid() == pid:  # not one that this process forked, and that ends as it does
+                if learns:
+                    self._tell_pages()
                 _requests.report(status_w, _requests.LEAVING, pid, code)
 
         process.leaving_hook = leaving
+
+
+    def _tell_pages(self) -> None:
+        """Say which pages this child copied and looked up: the next ones get them before they have work."""
+        try:
+            said = _PAGES + _cmultiprocessing.pages_used()
+            _cmultiprocessing.packet_send(self._taken_w, said, ())
+        except OSError:
+            pass  # without /proc, or without a server: nobody needs to know
 
 
 def _exit_code(pid: int) -> int:

@@ -80,5 +80,6 @@ int mp_descriptors_exec(PyObject *module);
 int mp_sharedctypes_exec(PyObject *module);
 int mp_connection_exec(PyObject *module);
 int mp_packet_exec(PyObject *module);
+int mp_pages_exec(PyObject *module);
 
 #endif
