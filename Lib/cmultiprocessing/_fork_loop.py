@@ -123,6 +123,13 @@ class Server:
         _leash.keep_private(place)
         return place
 
+    def _keep_place(self) -> None:
+        """Take a place back. Where that fails, an exit code of a child that is killed may stay unknown, no more."""
+        try:
+            self._places.append(self._new_place())
+        except OSError:
+            pass
+
     def _prepare_child(self, in_a_hurry: bool) -> None:
         """Fork a child that waits for work.
 
@@ -168,14 +175,18 @@ class Server:
 
     def _hear_child(self) -> None:
         """Take what a child says: that it has taken work, or at its end which pages it needed."""
-        _leash.drop(self._places.pop())
+        # What it says first comes with a descriptor, and for each child that waits there is a place. What it says later
+        # does not, and then there may be none that wait.
+        place = self._places.pop() if self._places else -1
+        _leash.drop(place)
         packet = _cmultiprocessing.packet_receive(self._taken_r, _MOST_SAID)
         assert packet is not None
         data, fds, _, _ = packet
         if len(data) == _PID_SIZE:
             self._note_taken(int.from_bytes(data, sys.byteorder), fds)
         else:
-            self._places.append(self._new_place())
+            if place >= 0:
+                self._keep_place()
             if self._pages is None:
                 self._pages = _cmultiprocessing.pages_in_common(data[len(_PAGES) :])
 
@@ -199,7 +210,8 @@ class Server:
         if not pid:
             pid = next(pid for pid, fd in self._waiting.items() if fd == pidfd)
             del self._waiting[pid]
-            _leash.drop(self._places.pop())
+            if self._places:
+                _leash.drop(self._places.pop())
             if monotonic() - self._last_taken >= IDLE_TIME:
                 self._wanted = 0
         if status_w >= 0:
@@ -213,7 +225,10 @@ class Server:
 
     def _be_the_child(self, in_a_hurry: bool) -> NoReturn:
         try:
-            _cmultiprocessing.follow_parent(self._pid)
+            try:
+                _cmultiprocessing.follow_parent(self._pid)
+            except ProcessLookupError:
+                os._exit(1)  # the server died at the fork
             if self._pages is not None and not in_a_hurry:
                 _cmultiprocessing.fetch_pages(self._pages)
             work = self._wait_for_work()
