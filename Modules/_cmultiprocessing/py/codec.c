@@ -8,6 +8,7 @@
 #include "py/buffers.h"  // where buffers arrive
 #include "py/errors.h"   // mp_raise
 #include "py/pickling.h" // everything that is not a scalar
+#include "py/scalars.h"  // pickles of what is one
 #include "py/sharing.h"  // pins
 
 #include "shm/mutex.h"          // patience with the heap's
@@ -909,17 +910,26 @@ static int dump_plain(mp_state *state, codec *self, PyObject *object, bool relat
     return result;
 }
 
+static int raise_no_codec(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "cmultiprocessing.connection was not imported");
+    return -1;
+}
+
 int mp_dump(mp_state *state, PyObject *object_codec, PyObject *object, bool relative,
             mp_dumped *dumped)
 {
     codec *self = (codec *)(void *)object_codec;
     bool plain;
-    *dumped = (mp_dumped){.codec = object_codec};
-    if (mp_codec_global(object_codec, "_ForkingPickler") == NULL)
-        return -1;
-    PyTypeObject *class = pickler_class(self, &plain);
+    dumped->codec = object_codec;
+    dumped->pickling = dumped->custom = NULL;
+    dumped->pins = (mp_pins){.count = 0};
+    PyTypeObject *class = self == NULL ? NULL : pickler_class(self, &plain);
     if (class == NULL)
-        return -1;
+        return self == NULL ? raise_no_codec() : -1;
+    dumped->scalar = plain ? mp_scalar_dump(object, dumped->room) : 0;
+    if (dumped->scalar != 0)
+        return 0;
     int result = plain ? dump_plain(state, self, object, relative, dumped)
                        : dump_custom(class, object, relative, dumped);
     if (result < 0)
@@ -963,7 +973,13 @@ static int add_buffers(const mp_pickling *pickling, mp_dumped_memory *memory)
 int mp_dumped_open(const mp_dumped *dumped, mp_dumped_memory *memory)
 {
     const mp_pickling *pickling = (const mp_pickling *)(const void *)dumped->pickling;
-    *memory = (mp_dumped_memory){.pieces = memory->few, .count = 1};
+    memory->pieces = memory->few;
+    memory->count = 1;
+    memory->buffers = 0;
+    if (dumped->scalar != 0) {
+        memory->pieces[memory->count++] = (mp_piece){dumped->room, dumped->scalar};
+        return 0;
+    }
     if (pickling == NULL) {
         memory->pieces[memory->count++] = piece_of(dumped->custom);
         return 0;
@@ -993,6 +1009,8 @@ void mp_dumped_release(mp_dumped_memory *memory)
 
 PyObject *mp_dumped_bytes(const mp_dumped *dumped)
 {
+    if (dumped->scalar != 0)
+        return PyBytes_FromStringAndSize((const char *)dumped->room, (Py_ssize_t)dumped->scalar);
     if (dumped->pickling == NULL)
         return Py_NewRef(dumped->custom);
     const mp_pickling *pickling = (const mp_pickling *)(const void *)dumped->pickling;
@@ -1018,11 +1036,17 @@ PyObject *mp_load(PyObject *object, PyObject *bytes, PyObject *buffers, bool str
 {
     codec *self = (codec *)(void *)object;
     bool plain;
-    if (mp_codec_global(object, "_ForkingPickler") == NULL)
-        return NULL;
-    PyTypeObject *class = pickler_class(self, &plain);
+    if (mp_unlikely(self == NULL))
+        (void)raise_no_codec();
+    PyTypeObject *class = self == NULL ? NULL : pickler_class(self, &plain);
     if (class == NULL)
         return NULL;
+    if (plain && buffers == NULL && PyBytes_GET_SIZE(bytes) <= MP_SCALAR_ROOM) {
+        PyObject *quick = mp_scalar_load((const unsigned char *)PyBytes_AS_STRING(bytes),
+                                         (size_t)PyBytes_GET_SIZE(bytes));
+        if (quick != NULL || PyErr_Occurred())
+            return quick;
+    }
     if (mp_likely(plain && !(stranger && names_multiprocessing(bytes))))
         return call_loads(self, bytes, buffers);
     return PyObject_CallMethod((PyObject *)class, "loads", "O", bytes);

@@ -15,6 +15,7 @@
 #ifndef MP_PY_CODEC_H
 #define MP_PY_CODEC_H
 
+#include "py/scalars.h" // pickles without a pickler
 #include "py/sharing.h" // pins
 
 #include "os/stream.h"       // pieces
@@ -67,6 +68,8 @@ typedef struct mp_dumped {
     PyObject *custom;   // bytes, by a class that replaced it
     mp_pins pins;       // of the shared objects in it
     unsigned int version;
+    size_t scalar; // or its pickle is so many bytes of `room`
+    unsigned char room[MP_SCALAR_ROOM];
 } mp_dumped;
 
 /* The same as memory that stays until mp_dumped_release. */

@@ -50,16 +50,19 @@ mp_status mp_connection_await(mp_connection *self, mp_time deadline)
     return mp_stream_wait(self->stream.file, MP_STREAM_READ, deadline);
 }
 
-/* A partner that answers at once is done before this process could have fallen asleep. */
+/* A partner that answers at once is done before this process could have fallen asleep. A look is a system
+ * call: that is pause enough. */
 static mp_status spin_reading(const reading *work)
 {
     mp_spin spin = mp_spin_begin(&work->self->spin);
-    while (mp_spin_again(&spin)) {
+    for (uint32_t looks = 1; spin.end != 0; looks++) {
         mp_status status = try_reading(work);
         if (status != MP_WOULD_BLOCK) {
             mp_spin_paid(&work->self->spin);
             return status;
         }
+        if (looks % 8 == 0 && mp_clock_now() >= spin.end)
+            break;
     }
     return MP_WOULD_BLOCK;
 }

@@ -1,0 +1,432 @@
+# SPDX-License-Identifier: PSF-2.0
+"""What goes wrong with connections: dead peers, half messages, shared ends, mutated bytes, large messages."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+from typing import Any
+
+import cmultiprocessing
+import pytest
+from cmultiprocessing import _cmultiprocessing as native
+from cmultiprocessing.connection import Connection, wait
+
+pytestmark = pytest.mark.usefixtures("mp")  # stops the fork server before the leaks are counted
+MEBI = 1 << 20
+METHODS = ["fork", "spawn", "forkserver"]
+LONG = os.environ.get("CMULTIPROCESSING_LONG_TESTS", "") == "1"
+
+
+def used_memory() -> int:
+    """Bytes of shared memory that somebody uses, after a collection."""
+    for _ in range(100):
+        if native.family_collect():
+            break
+        time.sleep(0.01)
+    statistics = native.family_statistics()
+    return statistics["used"] - statistics["warm"]
+
+
+def close_all(*connections: Any) -> None:
+    for connection in connections:
+        connection.close()
+
+
+# --- item 31 -------------------------------------------------------------------------------------
+
+
+def hold_until(connection: Any) -> None:
+    connection.recv()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_item_31_end_of_file_although_a_sibling_runs(method: str) -> None:
+    """A sibling that was never given the end does not keep it open; under fork it may use it as a global."""
+    context = cmultiprocessing.get_context(method)
+    receiver, sender = context.Pipe(False)
+    release_receiver, release = context.Pipe(False)
+    sibling = context.Process(target=hold_until, args=(release_receiver,))
+    sibling.start()
+    try:
+        sender.close()
+        assert receiver.poll(5)
+        with pytest.raises(EOFError):
+            receiver.recv(timeout=5)
+    finally:
+        release.send(None)
+        sibling.join()
+        close_all(receiver, release, release_receiver)
+
+
+# --- item 38 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("duplex", [True, False])
+def test_item_38_recv_has_a_timeout(duplex: bool) -> None:
+    receiver, sender = cmultiprocessing.Pipe(duplex)
+    with receiver, sender:
+        for receive in (receiver.recv, receiver.recv_bytes):
+            began = time.monotonic()
+            with pytest.raises(cmultiprocessing.TimeoutError):
+                receive(timeout=0.05)
+            assert time.monotonic() - began >= 0.05
+        with pytest.raises(cmultiprocessing.TimeoutError):
+            receiver.recv(timeout=0)
+        sender.send("there")
+        assert receiver.recv(timeout=0) == "there"
+
+
+@pytest.mark.parametrize("duplex", [True, False])
+def test_item_38_a_timeout_in_the_middle_loses_nothing(duplex: bool) -> None:
+    receiver, sender = cmultiprocessing.Pipe(duplex)
+    message = struct.pack("!i", 300_000) + bytes(range(250)) * 1200
+    with receiver, sender:
+        for end in (2, 4, 5, 1000):
+            os.write(sender.fileno(), message[: 2 if end == 2 else end][{2: 0, 4: 2, 5: 4, 1000: 5}[end] :])
+            with pytest.raises(cmultiprocessing.TimeoutError):
+                receiver.recv_bytes(timeout=0.01)
+        thread = threading.Thread(target=sender._send, args=(message[1000:],))
+        thread.start()
+        assert receiver.recv_bytes(timeout=20) == message[4:]
+        thread.join()
+
+
+# --- item 51 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [32 * 1024 - 1, 32 * 1024, MEBI, 70 * MEBI, 300 * MEBI])
+def test_item_51_large_messages(size: int) -> None:
+    receiver, sender = cmultiprocessing.Pipe(False)
+    message = os.urandom(1000) * (size // 1000) + b"x" * (size % 1000)
+    with receiver, sender:
+        thread = threading.Thread(target=sender.send_bytes, args=(message,))
+        thread.start()
+        assert receiver.recv_bytes() == message
+        thread.join()
+
+
+@pytest.mark.skipif(not LONG, reason="takes 11 GiB and minutes: CMULTIPROCESSING_LONG_TESTS=1")
+@pytest.mark.watchdog(600)
+def test_item_51_five_gibibytes() -> None:
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if available < 16 << 30:
+        pytest.skip(f"the machine has {available >> 30} GiB of memory, 16 are needed")
+    receiver, sender = cmultiprocessing.Pipe(False)
+    message = b"0123456789abcdef" * (5 << 26)
+    with receiver, sender:
+        thread = threading.Thread(target=sender.send_bytes, args=(message,))
+        thread.start()
+        got = receiver.recv_bytes()
+        thread.join()
+        assert len(got) == 5 << 30
+        assert got == message
+
+
+def test_item_51_buffers_travel_outside_of_the_pickle_when_no_slot_is_free() -> None:
+    receiver, sender = cmultiprocessing.Pipe(False)
+    with receiver, sender:
+        arrays = [pickle.PickleBuffer(bytearray([i]) * 100_000) for i in range(20)]
+        thread = threading.Thread(target=lambda: [sender.send((i, a)) for i, a in enumerate(arrays)])
+        thread.start()
+        time.sleep(0.2)
+        for i in range(20):
+            number, array = receiver.recv()
+            assert (number, bytes(array)) == (i, bytes([i]) * 100_000)
+        thread.join()
+
+
+# --- item 52 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("duplex", [True, False])
+def test_item_52_threads_share_a_connection(duplex: bool) -> None:
+    receiver, sender = cmultiprocessing.Pipe(duplex)
+    threads, each, size = 16, 40, 10 * MEBI if LONG else 100_000
+    got: list[bytes] = []
+
+    def send(number: int) -> None:
+        for _ in range(each):
+            sender.send_bytes(bytes([number]) * size)
+
+    def receive() -> None:
+        for _ in range(threads * each // 2):
+            got.append(receiver.recv_bytes()[:: size // 100])
+
+    with receiver, sender:
+        workers = [threading.Thread(target=send, args=(i,)) for i in range(threads)]
+        workers += [threading.Thread(target=receive) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert all(len(set(message)) == 1 for message in got)
+    assert sorted(message[0] for message in got) == sorted(list(range(threads)) * each)
+
+
+def test_item_52_half_a_message_does_not_count() -> None:
+    receiver, sender = cmultiprocessing.Pipe()
+    with receiver, sender:
+        os.write(sender.fileno(), struct.pack("!i", 10) + b"half")
+        assert receiver.poll(0.05) is False
+        assert wait([receiver], 0) == [receiver]  # of the descriptor, as documented
+        timer = threading.Timer(0.1, os.write, (sender.fileno(), b"of it."))
+        timer.start()
+        assert receiver.poll(20) is True
+        assert receiver.recv_bytes() == b"halfof it."
+        timer.join()
+        os.write(sender.fileno(), struct.pack("!i", 10) + b"half")
+        sender.close()
+        assert receiver.poll(5) is True
+        with pytest.raises(OSError, match="end of file"):
+            receiver.recv_bytes()
+
+
+# --- item 54 -------------------------------------------------------------------------------------
+
+
+def test_item_54_waiting_for_nothing_takes_no_time_of_the_cpu() -> None:
+    began, cpu = time.monotonic(), time.process_time()
+    assert wait([], 0.5) == []
+    assert time.monotonic() - began >= 0.5
+    assert time.process_time() - cpu < 0.25
+
+
+def test_item_54_descriptors_above_1024() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 5000:
+        pytest.skip(f"at most {hard} descriptors are allowed")
+    if soft != resource.RLIM_INFINITY and soft < 5000:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (5000, hard))
+    pipes = [cmultiprocessing.Pipe(False) for _ in range(2000)]
+    try:
+        receivers = [receiver for receiver, _ in pipes]
+        assert max(receiver.fileno() for receiver in receivers) > 1024
+        assert wait(receivers, 0) == []
+        for place in (0, 1234, 1999):
+            pipes[place][1].send(place)
+        assert [receiver.recv() for receiver in wait(receivers)] == [0, 1234, 1999]
+    finally:
+        for pipe in pipes:
+            close_all(*pipe)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# --- deaths --------------------------------------------------------------------------------------
+
+
+def send_and_die(sender: Any, how: str) -> None:
+    for number in range(3):
+        sender.send((number, bytes([number]) * MEBI))
+    sender.send(cmultiprocessing.Lock())
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("how", ["killed", "ended"])
+def test_what_was_sent_survives_its_sender(method: str, how: str) -> None:
+    context = cmultiprocessing.get_context(method)
+    receiver, sender = context.Pipe(False)
+    process = context.Process(target=send_and_die, args=(sender, how))
+    process.start()
+    process.join()
+    sender.close()
+    native.family_collect()
+    with receiver:
+        for number in range(3):
+            assert receiver.recv() == (number, bytes([number]) * MEBI)
+        assert receiver.recv().acquire(block=False)
+        with pytest.raises(EOFError):
+            receiver.recv()
+
+
+def sleep_for_ever(*_connections: Any) -> None:
+    time.sleep(1000)
+
+
+def test_a_killed_receiver_leaks_nothing() -> None:
+    context = cmultiprocessing.get_context("fork")
+    before = used_memory()
+    for _ in range(3):
+        receiver, sender = context.Pipe(False)
+        process = context.Process(target=sleep_for_ever, args=(receiver,))
+        process.start()
+        for _ in range(3):
+            sender.send_bytes(b"x" * MEBI)
+        process.kill()
+        process.join()
+        close_all(receiver, sender)
+        process.close()
+    assert used_memory() - before < MEBI
+
+
+def take_some_and_die(receiver: Any) -> None:
+    for _ in range(100):
+        receiver.recv_bytes()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.005, 0.01, 0.02])
+def test_kills_in_the_middle_leave_nothing_behind(delay: float) -> None:
+    """Sender and receiver are killed while they are at it; what is left is collected."""
+    context = cmultiprocessing.get_context("fork")
+    before = used_memory()
+    receiver, sender = context.Pipe(False)
+    message = b"x" * MEBI
+
+    def send_on() -> None:
+        while True:
+            sender.send_bytes(message)
+
+    processes = [context.Process(target=send_on), context.Process(target=take_some_and_die, args=(receiver,))]
+    for process in processes:
+        process.start()
+    time.sleep(0.05 + delay)
+    for process in processes:
+        process.kill()
+        process.join()
+    close_all(receiver, sender)
+    assert used_memory() - before < MEBI
+
+
+def test_a_closed_reader_breaks_the_pipe_of_a_large_message() -> None:
+    receiver, sender = cmultiprocessing.Pipe(False)
+    before = used_memory()
+    receiver.close()
+    with pytest.raises(BrokenPipeError):
+        sender.send_bytes(b"x" * MEBI)
+    assert used_memory() - before < MEBI
+    sender.close()
+
+
+# --- ends that travel ------------------------------------------------------------------------------
+
+
+def echo(connection: Any) -> None:
+    # Not until the end of file: a forked child has a copy of the other end.
+    while (message := connection.recv()) is not None:
+        connection.send(message)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_large_messages_both_ways(method: str) -> None:
+    context = cmultiprocessing.get_context(method)
+    here, there = context.Pipe()
+    process = context.Process(target=echo, args=(there,))
+    process.start()
+    there.close()
+    for message in (b"y" * (3 * MEBI), [b"z" * 100_000] * 5, "small"):
+        here.send(message)
+        assert here.recv() == message
+    here.send(None)
+    here.close()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_connection_of_the_bare_descriptor_understands_parcels() -> None:
+    receiver, sender = cmultiprocessing.Pipe(False)
+    bare = Connection(os.dup(receiver.fileno()), writable=False)
+    with receiver, sender, bare:
+        sender.send_bytes(b"p" * MEBI)
+        assert bare.recv_bytes() == b"p" * MEBI
+
+
+def test_an_end_that_may_leave_the_family_gets_plain_messages() -> None:
+    from cmultiprocessing.reduction import ForkingPickler
+
+    receiver, sender = cmultiprocessing.Pipe(False)
+    with receiver, sender:
+        loaded = ForkingPickler.loads(ForkingPickler.dumps(receiver))
+        thread = threading.Thread(target=sender.send_bytes, args=(b"q" * MEBI,))
+        thread.start()
+        assert os.read(loaded.fileno(), 4) == struct.pack("!i", MEBI)
+        rest = MEBI
+        while rest:
+            rest -= len(os.read(loaded.fileno(), rest))
+        thread.join()
+        loaded.close()
+    from cmultiprocessing import resource_sharer
+
+    resource_sharer.stop(timeout=5)
+
+
+# --- bad input -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handle", [-1, 1 << 40])
+def test_descriptors_that_are_none(handle: int) -> None:
+    with pytest.raises(ValueError, match="invalid handle"):
+        Connection(handle)
+
+
+@pytest.mark.parametrize("handle", ["3", 1.5, None])
+def test_handles_of_wrong_types(handle: Any) -> None:
+    with pytest.raises(TypeError):
+        Connection(handle)
+
+
+def test_a_note_of_a_stranger_is_no_message() -> None:
+    receiver, sender = cmultiprocessing.Pipe()
+    with receiver, sender:
+        os.write(sender.fileno(), struct.pack("!i", -2) + os.urandom(48))
+        with pytest.raises(OSError, match="bad message length"):
+            receiver.recv_bytes()
+
+
+def test_a_file_cannot_be_polled_into_blocking(tmp_path: Any) -> None:
+    path = tmp_path / "message"
+    path.write_bytes(struct.pack("!i", 3) + b"abc")
+    with Connection(os.open(path, os.O_RDONLY), writable=False) as connection:
+        assert connection.poll()
+        assert connection.recv_bytes() == b"abc"
+        with pytest.raises(EOFError):
+            connection.recv_bytes()
+
+
+def mutated_note(random_: random.Random) -> bytes:
+    """A note of this family, as a sender writes it, changed in some places but for the family."""
+    receiver, sender = cmultiprocessing.Pipe(False)
+    with receiver, sender:
+        sender.send_bytes(b"x" * 40_000)
+        note = bytearray(os.read(receiver.fileno(), 52))
+    for _ in range(random_.randint(1, 4)):
+        place = random_.choice([*range(4, 12), *range(20, len(note))])
+        note[place] = random_.choice([0, 1, 0x7F, 0xFF, random_.randrange(256)])
+    return bytes(note)
+
+
+def mutated_frame(random_: random.Random) -> bytes:
+    body = random_.randbytes(random_.randrange(40))
+    length = random_.choice([len(body), len(body) + 1, 0, -1, -2, -3, 1 << 30, -(1 << 31), random_.getrandbits(31)])
+    return struct.pack("!i", length) + body
+
+
+@pytest.mark.watchdog(600)
+def test_mutated_frames() -> None:
+    """Neither a crash nor a hang nor growth: a message, EOFError or OSError."""
+    random_ = random.Random(20_240_601)
+    rounds = 1_000_000 if LONG else 3000
+    before, seen = used_memory(), set()
+    for number in range(rounds):
+        one, other = socket.socketpair()
+        frame = mutated_note(random_) if number % 2 else mutated_frame(random_)
+        with one, Connection(other.detach()) as connection:
+            one.sendall(frame)
+            one.shutdown(socket.SHUT_WR)
+            try:
+                for _ in range(20):
+                    connection.recv_bytes(random_.choice([None, 100]))
+                    seen.add("message")
+            except (EOFError, OSError) as error:
+                seen.add(type(error).__name__)
+    assert seen >= {"message", "OSError"}
+    assert used_memory() - before < MEBI
