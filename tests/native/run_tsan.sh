@@ -15,7 +15,7 @@ work=build/tsan
 mkdir -p "$work"
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 sources=()
-for layer in core os shm sync structures; do
+for layer in core os io shm sync structures; do
     for source in "$library/$layer"/*.c; do
         [ -e "$source" ] && sources+=("$source")
     done

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = ROOT / "Modules" / "_cmultiprocessing"
 PROGRAMS = ROOT / "tests" / "native"
-LAYERS = ("core", "os", "shm", "sync", "structures")
+LAYERS = ("core", "os", "io", "shm", "sync", "structures")
 COMMON = "-std=c11 -D_GNU_SOURCE -DMP_TESTING -UNDEBUG -g -Wall -Wextra -Wshadow -Wconversion"
 FLAVOURS = {
     "plain": "-O2",
