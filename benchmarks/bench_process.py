@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -85,6 +84,8 @@ def _start_join_heavy(mp: Any, n: int) -> Timing:
 
 def _import(statement: str) -> Callable[[Any, int], Timing]:
     def measure(mp: Any, n: int) -> Timing:
+        import subprocess  # not above: every child that is measured would copy what it imports
+
         program = (
             "from time import perf_counter as clock; begin = clock()\n"
             + statement.format(library=mp.__name__)

@@ -86,7 +86,7 @@ def _reduce(_pickler: Any, obj: Any) -> Any:
     """What the pickler writes for `obj`; NotImplemented: what it always writes."""
     kind = type(obj)
     if kind is types.FunctionType:
-        return NotImplemented if _can_be_imported(obj) else _reduce_function(obj)
+        return NotImplemented if _can_be_imported(obj) or _stays_an_error(obj) else _reduce_function(obj)
     if isinstance(obj, type):
         return _reduce_class(obj) if obj.__module__ in _MAINS else NotImplemented
     special = _SPECIAL.get(kind)
@@ -105,6 +105,16 @@ def _can_be_imported(obj: Any) -> bool:
     for part in obj.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is obj
+
+
+def _stays_an_error(function: types.FunctionType) -> bool:
+    """Whether it is a local function of a module, in a program that is not typed in line by line.
+
+    At the prompt a decorator's inner function stands for what was defined there. In a program it is what pickle has
+    always refused, whether that was started by its path or, as `python -m`, by its name.
+    """
+    main = sys.modules["__main__"]
+    return getattr(main, "__spec__", None) is not None and _home_of(function) not in (None, "__main__")
 
 
 def _reduce_function(function: types.FunctionType) -> tuple[Any, ...]:

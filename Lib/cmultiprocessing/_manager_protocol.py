@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 
-from . import reduction
+from . import connection, reduction
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ RETURN, ERROR, TRACEBACK, PROXY, UNSERIALIZABLE = "#RETURN", "#ERROR", "#TRACEBA
 GETVALUE = "#GETVALUE"
 
 _RULE = "-" * 75
+
+#: Serializer to listener and client.
+listener_client: dict[str, tuple[Any, Any]] = {
+    "pickle": (connection.Listener, connection.Client),
+    "xmlrpclib": (connection.XmlListener, connection.XmlClient),
+}
+#: Types of every SyncManager: what a proxy that has no manager makes of an answer.
+known_types: dict[str, tuple[Any, ...]] = {}
 
 
 class RemoteError(Exception):

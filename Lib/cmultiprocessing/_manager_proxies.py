@@ -8,7 +8,16 @@ from __future__ import annotations
 import time
 
 from . import _spawning, process, util
-from ._manager_protocol import GETVALUE, PROXY, RETURN, Token, convert_to_error, dispatch
+from ._manager_protocol import (
+    GETVALUE,
+    PROXY,
+    RETURN,
+    Token,
+    convert_to_error,
+    dispatch,
+    known_types,
+    listener_client,
+)
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
@@ -76,8 +85,6 @@ class BaseProxy:
         incref: bool = True,
         manager_owned: bool = False,
     ) -> None:
-        from .managers import listener_client
-
         with self._mutex:
             local = self._address_to_local.get(token.address)
             if local is None:
@@ -137,10 +144,8 @@ class BaseProxy:
 
     def _proxy_for(self, exposed: Sequence[str], token: Token) -> Any:
         """The proxy for an answer. The server holds a reference for us until ours is counted."""
-        from .managers import SyncManager
-
         token.address = self._token.address  # as we reach it
-        registry = SyncManager._registry if self._manager is None else self._manager._registry
+        registry = known_types if self._manager is None else self._manager._registry
         proxytype = registry[token.typeid][-1] if token.typeid in registry else AutoProxy
         proxy = proxytype(token, self._serializer, manager=self._manager, authkey=self._authkey, exposed=exposed)
         self._ask("decref", token.id)
@@ -300,8 +305,6 @@ def AutoProxy(
     manager_owned: bool = False,
 ) -> BaseProxy:
     """A proxy with the methods that the server says the object has. Arguments are those of BaseProxy."""
-    from .managers import listener_client
-
     key = _key_for(token.address, manager, authkey)
     if exposed is None:
         conn = listener_client[serializer][1](token.address, authkey=key)

@@ -16,6 +16,7 @@ from ._manager_protocol import (
     TRACEBACK,
     UNSERIALIZABLE,
     Token,
+    listener_client,
     public_methods,
 )
 
@@ -62,8 +63,6 @@ class Server:
     fallback_mapping: dict[str, Callable[[Any], Any]] = {"__str__": str, "__repr__": repr, GETVALUE: lambda obj: obj}
 
     def __init__(self, registry: Any, address: Any, authkey: bytes, serializer: str) -> None:
-        from .managers import listener_client
-
         if not isinstance(authkey, bytes):
             raise TypeError(f"the authentication key must be bytes, not {type(authkey).__name__}")
         self.registry = registry

@@ -9,7 +9,7 @@ import array
 import queue
 import threading
 
-from . import _errors, connection, pool, process, util
+from . import _default_context, _errors, connection, pool, process, util
 from ._later import missing
 from ._manager_protocol import (
     RemoteError,
@@ -17,6 +17,8 @@ from ._manager_protocol import (
     all_methods,
     convert_to_error,
     dispatch,
+    known_types,
+    listener_client,
     public_methods,
     rebuild_as_list,
     reduce_array,
@@ -53,13 +55,6 @@ __all__ = ["BaseManager", "SyncManager", "BaseProxy", "Token", "SharedMemoryMana
 # Names that programs take from here although they are defined elsewhere.
 _ELSEWHERE = (RemoteError, all_methods, convert_to_error, public_methods, rebuild_as_list, reduce_array, BaseListProxy,
               BasePoolProxy, MakeProxyType, RebuildProxy)  # fmt: skip
-
-#: Serializer to listener and client.
-listener_client: dict[str, tuple[Any, Any]] = {
-    "pickle": (connection.Listener, connection.Client),
-    "xmlrpclib": (connection.XmlListener, connection.XmlClient),
-}
-
 
 class State:
     """What a manager is doing; its proxies share it."""
@@ -113,7 +108,7 @@ class BaseManager:
         self._state = State()
         self._serializer = serializer
         self._Listener, self._Client = listener_client[serializer]
-        self._ctx = ctx or _default_context()
+        self._ctx = ctx or _default_context.get_context()
         self._shutdown_timeout = shutdown_timeout
         self._process: Any = None
 
@@ -315,12 +310,6 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _default_context() -> Any:
-    from . import context
-
-    return context._default_context.get_context()
-
-
 class Value:
     """A variable of a manager.
 
@@ -386,6 +375,7 @@ for _typeid, _callable, _proxytype in (
     SyncManager.register(_typeid, _callable, _proxytype)
 SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
 SyncManager.register("AsyncResult", create_method=False)
+known_types.update(SyncManager._registry)
 
 
 class SharedMemoryManager(BaseManager):
