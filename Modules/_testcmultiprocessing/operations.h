@@ -16,6 +16,7 @@ extern const struct operation operations_semaphore[];
 extern const struct operation operations_condition[];
 extern const struct operation operations_ring[];
 extern const struct operation operations_blocks[];
+extern const struct operation operations_parcels[];
 
 /* A deadline this many milliseconds from now. */
 mp_time soon(unsigned milliseconds);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PSF-2.0
-"""Frames, turns and parcels from inside: io_test.c, plain, under ASan and UBSan, and, where threads share it, under TSan."""
+"""Frames, turns and parcels from inside: plain, under ASan and UBSan, and, where threads share them, under TSan."""
 
 from __future__ import annotations
 

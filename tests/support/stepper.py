@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = ROOT / "Modules" / "_cmultiprocessing"
 SOURCES = ROOT / "Modules" / "_testcmultiprocessing"
-LAYERS = ("core", "os", "shm", "sync", "structures")
+LAYERS = ("core", "os", "io", "shm", "sync", "structures")
 COMMON = "-std=c11 -D_GNU_SOURCE -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow -Wconversion -Werror"
 FLAVOURS = {
     "release": "-O2 -DNDEBUG",
