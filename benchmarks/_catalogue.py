@@ -6,6 +6,7 @@ from __future__ import annotations
 from benchmarks import (
     bench_connections,
     bench_memory,
+    bench_pool,
     bench_process,
     bench_queues,
     bench_sharedctypes,
@@ -24,6 +25,7 @@ def entries() -> list[Case | Check]:
         *bench_connections.CASES,
         *bench_sharedctypes.CASES,
         *bench_process.CASES,
+        *bench_pool.CASES,
         *bench_memory.CHECKS,
     ]
 

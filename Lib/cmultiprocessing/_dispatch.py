@@ -20,6 +20,7 @@ import itertools
 import os
 import select
 import signal
+import sys
 import traceback
 from queue import Empty, SimpleQueue
 from time import perf_counter as clock
@@ -463,7 +464,7 @@ class ProcessLink:
     def pack_function(self, function: Callable[..., Any]) -> Any:
         """A function for the way to a worker; 'n' before the pickle of one that is known by its name."""
         data = bytes(reduction.ForkingPickler.dumps(function))
-        return (b"n" if isinstance(function, _BY_NAME) else b"v") + data
+        return (b"n" if _has_name(function) else b"v") + data
 
     def pack(self, items: Any) -> Any:
         """Items for the way to a worker."""
@@ -484,7 +485,13 @@ class ProcessLink:
         return error if isinstance(error, BaseException) else stand_in("exception", text, TypeError(repr(error)))
 
 
-_BY_NAME = (type(_describe), type(len), type)
+
+def _has_name(function: Any) -> bool:
+    """Whether a function is what its module has under its name: then a pickle holds the name only."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in (getattr(function, "__qualname__", None) or "<unnamed>").split("."):
+        found = getattr(found, part, None)
+    return found is function
 
 
 def stand_in(what: str, text: str, reason: BaseException) -> BaseException:

@@ -236,38 +236,75 @@ class MapResult(ApplyResult):
 
 
 class Stream(Job):
-    """The results of `imap`, between the thread that reads the input, the collector, and the caller's iterator.
+    """The results of `imap`, between who reads the input, the collector, and the caller's iterator.
 
     Args:
         pool: the pool.
         ordered: whether results come in the order of the input.
+        chunksize: items per task.
         window: how many items may have been read whose results were not taken.
+
+    The input is read by a thread, in wait_for_room(), or, where reading it can neither block nor run foreign code, by
+    whoever takes results: read_by().
     """
 
-    def __init__(self, pool: Any, ordered: bool, window: int) -> None:
-        self.changed = threading.Condition(threading.RLock())
+    def __init__(self, pool: Any, ordered: bool, chunksize: int, window: int) -> None:
+        lock = threading.RLock()
+        self._arrival = threading.Condition(lock)
+        self._room = threading.Condition(lock)
         self._ordered = ordered
-        # All under `changed`.
-        self._window: float = window
+        self._chunksize = chunksize
+        # All that follows under the lock.
+        self._window: float = max(window, chunksize)
         self._read = 0
         self._taken = 0
         self._there: dict[int, tuple[bool, Any]] = {}  # ordered: by index
         self._arrived: deque[tuple[bool, Any]] = deque()  # not ordered
         self._end: BaseException | None = None  # raised when all that is there was taken
         self._unheard = False  # nobody is left to take results
+        self._reader: Callable[[], bool] | None = None
         super().__init__(pool)
 
-    # By the thread that reads the input.
+    # Reading.
 
-    def wait_for_room(self, count: int) -> bool:
-        """Wait until `count` more items may be read. False: no more are wanted."""
-        with self.changed:
-            while not self.cancelled and self._end is None:
-                if self._read + count - self._taken <= max(self._window, count):
-                    self._read += count
+    def _wanted(self) -> bool:
+        return not self.cancelled and self._end is None
+
+    def _has_room(self, chunks: int = 1) -> bool:
+        return self._read + chunks * self._chunksize - self._taken <= self._window
+
+    def wait_for_room(self) -> bool:
+        """By a thread that reads: wait until one more task may be read. False: no more are wanted."""
+        with self._room:
+            while self._wanted():
+                if self._has_room():
+                    self._read += self._chunksize
                     return True
-                self.changed.wait()
+                self._room.wait()
             return False
+
+    def read_by(self, reader: Callable[[], bool]) -> None:
+        """Have the input read by those who take results, as far as there is room.
+
+        Args:
+            reader: reads one task, and submits it. False: that was the end.
+        """
+        with self._room:
+            self._reader = reader
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Under the lock: there may be room."""
+        if self._reader is None:
+            # The reader sleeps; waking it for half the window costs half as much.
+            if not self._wanted() or self._has_room(max(1, int(min(self._window, 64) / self._chunksize) // 2)):
+                self._room.notify_all()
+            return
+        while self._wanted() and self._has_room():
+            self._read += self._chunksize
+            if not self._reader():
+                self._reader = None
+                return
 
     # By the collector.
 
@@ -278,14 +315,16 @@ class Stream(Job):
         self._arrive(index, [(False, error)] * count)
 
     def _arrive(self, index: int, results: list[tuple[bool, Any]]) -> None:
-        with self.changed:
+        with self._arrival:
             if self._unheard:
                 return
             if self._ordered:
                 self._there.update(enumerate(results, index))
+                if self._taken not in self._there:
+                    return
             else:
                 self._arrived.extend(results)
-            self.changed.notify_all()
+            self._arrival.notify_all()
 
     def _complete(self) -> None:
         if self._claim():
@@ -296,17 +335,18 @@ class Stream(Job):
             self._stop(error)
 
     def _stop(self, end: BaseException) -> None:
-        with self.changed:
-            self._end = end
+        with self._arrival:
+            self._end = self._end or end
             self._pool = self.function = None
-            self.changed.notify_all()
+            self._arrival.notify_all()
+            self._room.notify_all()
 
     # By the caller.
 
     def take(self, timeout: float | None) -> tuple[bool, Any]:
         """The next result: whether it is a value, and the value or exception. The end, where there are no more."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self.changed:
+        with self._arrival:
             while True:
                 if self._ordered and self._taken in self._there:
                     result = self._there.pop(self._taken)
@@ -319,30 +359,34 @@ class Stream(Job):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError(f"no result within {timeout} seconds")
-                self.changed.wait(left)
+                self._arrival.wait(left)
             self._taken += 1
-            self.changed.notify_all()
+            self._make_room()
             return result
 
     def _lift(self) -> None:
-        with self.changed:
+        with self._room:
             self._window = float("inf")
-            self.changed.notify_all()
+            self._make_room()
 
     def cancel(self) -> None:
         """Read no more input, drop what was not begun and what is there."""
-        with self.changed:
+        with self._room:
             self.cancelled = True
             self._fall_silent()
             if self._end is None:
                 self._end = StopIteration()
+            if self._reader is not None:
+                self._reader()  # it finds out, and says that there are no more tasks
+                self._reader = None
+            self._room.notify_all()
 
     def drop(self) -> None:
         """The iterator is gone. Where nobody ever asked it, the function is run for its effects, to the last item."""
         if self._taken:
             self.cancel()
             return
-        with self.changed:
+        with self._room:
             self._fall_silent()
             self._lift()
 
@@ -350,7 +394,6 @@ class Stream(Job):
         self._unheard = True
         self._there.clear()
         self._arrived.clear()
-        self.changed.notify_all()
 
 
 class IMapIterator:

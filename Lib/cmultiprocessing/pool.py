@@ -58,6 +58,9 @@ _WINDOW = 2
 #: How many tasks per worker `map` cuts what is left of its input into; and the most items that one task has.
 _SHARES = 4
 _MOST_ITEMS = 4096
+#: Input that can be read by any thread: reading neither blocks nor runs code of others. Some has to be copied first.
+_COPIED = frozenset((list, dict, set))
+_CONTAINERS = _COPIED | {tuple, range, str, bytes, frozenset}
 #: Items per task grow up to this where the length of the input is not known.
 _MOST_ITEMS_UNKNOWN = 512
 
@@ -385,13 +388,16 @@ class Pool:
             buffersize = _WINDOW * self._processes * chunksize
         elif buffersize < 1:
             raise ValueError(f"buffersize must be 1+ or None, not {buffersize!r}")
-        stream = Stream(self, ordered, buffersize)
-        submission = _Submission(self, stream, func, MAP)
-        reader = threading.Thread(target=_read_stream, args=(submission, iterable, chunksize), daemon=True)
+        stream = Stream(self, ordered, chunksize, buffersize)
+        reader = _Reader(self, stream, func, iterable, chunksize)
         try:
-            reader.start()
+            if type(iterable) in _CONTAINERS:
+                stream.read_by(reader)
+            else:
+                threading.Thread(target=reader.read_all, daemon=True).start()
         except BaseException:
-            submission.give_up()
+            stream.cancel()
+            reader.end()
             raise
         return stream
 
@@ -534,21 +540,59 @@ class _Submission:
         self._crew.submit(task)
 
 
-def _read_stream(submission: _Submission, iterable: Iterable[Any], chunksize: int) -> None:
-    """The thread that reads the input of an imap(). What reading raises is the last item's error."""
-    stream = submission.job
-    assert isinstance(stream, Stream)
-    with submission:
+class _Reader:
+    """Reads the input of an imap(), a task at a time.
+
+    Args:
+        pool: the pool.
+        stream: the job.
+        function: of all its tasks.
+        iterable: the input.
+        chunksize: items per task.
+    """
+
+    def __init__(
+        self, pool: Pool, stream: Stream, function: Callable[..., Any], iterable: Iterable[Any], chunksize: int
+    ) -> None:
+        self._stream = stream
+        self._submission = _Submission(pool, stream, function, MAP).__enter__()
+        # What the caller does to a list later is not to change the input.
+        self._iterable = tuple(iterable) if type(iterable) in _COPIED else iterable
+        self._source: Iterator[Any] | None = None
+        self._chunksize = chunksize
+        self._ended = False
+
+    def __call__(self) -> bool:
+        """Read one task, and submit it. False: that was the end, or nobody wants more."""
         try:
-            source = iter(iterable)
-            while stream.wait_for_room(chunksize):
-                chunk = list(itertools.islice(source, chunksize))
-                if not chunk:
-                    break
-                submission.add(chunk)
-                del chunk
+            if self._source is None:
+                self._source = iter(self._iterable)
+            chunk = [] if self._stream.cancelled else list(itertools.islice(self._source, self._chunksize))
+            if chunk:
+                self._submission.add(chunk)
+                return True
         except BaseException as error:
-            submission.fail(error)
+            self._submission.fail(error)
+            self.end()
+            raise
+        self.end()
+        return False
+
+    def read_all(self) -> None:
+        """By a thread of its own: read as far as there is room, to the end. What reading raises is the last result."""
+        try:
+            while self._stream.wait_for_room() and self():
+                pass
+        except BaseException:
+            return  # the stream has it
+        self.end()
+
+    def end(self) -> None:
+        """There are no more tasks."""
+        if not self._ended:
+            self._ended = True
+            self._iterable = self._source = None  # type: ignore[assignment]
+            self._submission.__exit__(None, None, None)
 
 
 def _check_chunksize(chunksize: int) -> None:
