@@ -20,8 +20,8 @@ ELSEWHERE = ("popen_spawn_win32",)  # cannot be imported on Linux; the file must
 
 #: Modules whose classes are whole. Grows with the library.
 COMPLETE = (
-    "connection", "context", "dummy", "dummy.connection", "process", "queues", "reduction", "resource_sharer",
-    "synchronize",
+    "connection", "context", "dummy", "dummy.connection", "heap", "process", "queues", "reduction", "resource_sharer",
+    "sharedctypes", "synchronize",
 )  # fmt: skip
 
 
