@@ -45,7 +45,8 @@ LEVELS = {
     for level, names in enumerate(
         [
             "_cmultiprocessing",
-            "_alias _default_context _errors _interpreter _later _leash _log_records _peers _requests _socket_files "
+            "_alias _default_context _errors _interpreter _later _leash _log_records _peers _requests _signals "
+            "_socket_files "
             "_spawning _threads",
             "_authentication _cpus _jobs _pool_errors",
             "process reduction",

@@ -14,7 +14,7 @@ METHODS = ("spawn", "forkserver")
 
 # Written so that it can be typed at a prompt: an empty line ends each block.
 DEFINITIONS = '''
-import abc, dataclasses, enum, functools, os, collections, sys, typing
+import abc, contextlib, dataclasses, enum, functools, os, collections, sys, typing
 import xml.dom.minidom
 import cmultiprocessing as mp
 
@@ -97,6 +97,20 @@ class Typed(typing.NamedTuple):
 class Odd(LookupError):
     pass
 
+def doubled(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return 2 * function(*args)
+    return wrapper
+
+@doubled
+def wrapped(value):
+    return helper(value)
+
+@contextlib.contextmanager
+def managed(value):
+    yield value
+
 def parse(text):
     return xml.dom.minidom.parseString(text).documentElement.tagName
 
@@ -116,6 +130,8 @@ def everything(queue, child, point, colour, pair, function, bits, typed):
     assert bits == Bits.A | Bits.B
     assert pair == Pair(1, 2) and pair._replace(left=3).left == 3 and typed == Typed(1)
     assert work(2) == 7 and work(2, more=2) == 8 and countdown(3) == "lift-off" and cached(1) == cached(1) == 3
+    with managed(5) as value:
+        assert value == 5 and wrapped(1) == 6
     assert function(4) == 5 and parse("<a/>") == "a"
     assert sys.modules["__main__"].Child is Child and Child.__module__ == "__main__"
     queue.put((child, point, colour, pair, bits, typed, Child, work))

@@ -7,7 +7,6 @@ import atexit
 import gc
 import io
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -317,23 +316,6 @@ def test_umask(ctx: Any) -> None:
             process.join()
 
 
-def test_umask_can_be_asked_whatever_the_process_is_called(mp: ModuleType) -> None:
-    from cmultiprocessing import spawn
-
-    name = Path("/proc/self/comm")
-    before = name.read_bytes().rstrip(b"\n")
-    try:
-        for odd in (b"a\nUmask:\t7", b"\xff\\\x01\t\n Umask: "):
-            name.write_bytes(odd)
-            mask = os.umask(0o31)
-            try:
-                assert spawn.get_umask() == 0o31
-            finally:
-                os.umask(mask)
-    finally:
-        name.write_bytes(before)
-
-
 # --- waiting and signals -------------------------------------------------------------------------
 
 
@@ -641,58 +623,6 @@ def test_daemons_and_all_below_them_die_with_their_parent(start_method: str, how
             parent.kill()
             if "pids" in locals():
                 os.kill(pids["plain"], signal.SIGKILL)
-
-
-IN_THE_START_WINDOW = """
-import os, sys
-sys.path.insert(0, {root!r})
-import cmultiprocessing as mp
-from tests.test_process import mark_and_sleep
-if __name__ == "__main__":
-    ctx = mp.get_context({method!r})
-    warm = ctx.Process(target=print, args=("warm",), kwargs=dict(flush=True)); warm.start(); warm.join()
-    while True:
-        ctx.Process(target=mark_and_sleep, daemon=True).start()
-"""
-
-
-def mark_and_sleep() -> None:
-    time.sleep(600)
-
-
-def processes_of(mark: str) -> list[int]:
-    """Living processes whose environment holds a mark; forked children keep the one of their first ancestor."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and mark.encode() in Path(f"/proc/{name}/environ").read_bytes():
-                if lives(int(name)):
-                    found.append(int(name))
-        except OSError:
-            pass  # gone meanwhile
-    return found
-
-
-@pytest.mark.watchdog(240)
-@pytest.mark.parametrize("rounds", [50])
-def test_parent_killed_in_the_start_window(start_method: str, rounds: int) -> None:
-    generator = random.Random(20)
-    for number in range(rounds):
-        mark = f"CMP_TEST_MARK={os.getpid()}-{start_method}-{number}"
-        name, _, value = mark.partition("=")
-        code = IN_THE_START_WINDOW.format(root=str(ROOT), method=start_method)
-        with subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, name: value}
-        ) as parent:
-            assert parent.stdout is not None
-            parent.stdout.readline()
-            time.sleep(generator.uniform(0, 0.03))
-            parent.kill()
-        try:
-            wait_until(lambda mark=mark: processes_of(mark) == [], 10.0, "the daemons had ended")  # type: ignore[misc]
-        finally:
-            for pid in processes_of(mark):
-                os.kill(pid, signal.SIGKILL)
 
 
 def test_strict_daemons_may_not_start_children(mp: ModuleType) -> None:

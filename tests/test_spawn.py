@@ -200,6 +200,37 @@ def test_executable(mp: Any, monkeypatch: Any) -> None:
         mp.set_executable(before)
 
 
+FROZEN = """
+import sys
+sys.frozen = True
+sys.executable = {launcher!r}
+import cmultiprocessing as mp
+
+def work(connection):
+    connection.send((__name__, sys.frozen))
+
+if __name__ == "__main__":
+    mp.freeze_support()
+    ctx = mp.get_context(sys.argv[1])
+    receiver, sender = ctx.Pipe(False)
+    for _ in range(2):
+        process = ctx.Process(target=work, args=(sender,))
+        process.start()
+        print(*receiver.recv())
+        process.join()
+        assert process.exitcode == 0
+"""
+
+
+def test_frozen_program(start_method: str, tmp_path: Path) -> None:
+    """Its executable takes no -c: it is the program itself, which children and the fork server have to run."""
+    launcher, prog = tmp_path / "launcher", tmp_path / "prog.py"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} {prog} "$@"\n')
+    launcher.chmod(0o755)
+    prog.write_text(FROZEN.format(launcher=str(launcher)))
+    assert run(prog, start_method) == ("__main__ True\n" * 2, "")
+
+
 def test_command_line_shape() -> None:
     """Freezers look for exactly this."""
     from cmultiprocessing import spawn

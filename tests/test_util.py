@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.programs import run_program
+from tests.support.programs import environment, run_program, run_python
 
 
 @pytest.fixture
@@ -185,6 +185,20 @@ def test_temp_dir(mp: ModuleType, util: Any) -> None:
     assert os.stat(path).st_mode & 0o777 == 0o700
     util._run_finalizers()
     assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("kind", ["long", "read-only", "missing"])
+def test_temp_dir_where_tmpdir_is_of_no_use(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "x".ljust(200 if kind == "long" else 1, "x")
+    if kind != "missing":
+        folder.mkdir(mode=0o500 if kind == "read-only" else 0o700)
+    if kind == "read-only" and os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    code = (
+        "import os; from cmultiprocessing import util; path = util.get_temp_dir()\n"
+        "print(os.path.isdir(path), len(path) < 68, path.startswith(os.environ['TMPDIR']))"
+    )
+    assert run_python("-c", code, env=environment(TMPDIR=str(folder))) == (0, "True True False\n", "")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def _reduce(_pickler: Any, obj: Any) -> Any:
     """What the pickler writes for `obj`; NotImplemented: what it always writes."""
     kind = type(obj)
     if kind is types.FunctionType:
-        return NotImplemented if _can_be_imported(obj) or _stays_an_error(obj) else _reduce_function(obj)
+        return _reduce_function(obj) if _travels(obj) else NotImplemented
     if isinstance(obj, type):
         return _reduce_class(obj) if obj.__module__ in _MAINS else NotImplemented
     special = _SPECIAL.get(kind)
@@ -97,6 +97,24 @@ def _reduce(_pickler: Any, obj: Any) -> Any:
     return NotImplemented
 
 
+# Functions that are parts of what travels by value: generated methods, what a decorator has wrapped around something.
+_parts: weakref.WeakSet[types.FunctionType] = weakref.WeakSet()
+
+
+def _travels(function: types.FunctionType) -> bool:
+    """Whether a function is sent by value.
+
+    Not what an importable module defines inside of another function: that is refused, as ever.
+    """
+    return function.__module__ in _MAINS or function.__module__ not in sys.modules or function in _parts
+
+
+def _add_part(value: Any) -> None:
+    for function in (value, *(getattr(value, name, None) for name in ("__func__", "fget", "fset", "fdel"))):
+        if type(function) is types.FunctionType and not _can_be_imported(function):
+            _parts.add(function)
+
+
 def _can_be_imported(obj: Any) -> bool:
     """Whether a child finds a function by its name."""
     if obj.__module__ in _MAINS:
@@ -105,16 +123,6 @@ def _can_be_imported(obj: Any) -> bool:
     for part in obj.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is obj
-
-
-def _stays_an_error(function: types.FunctionType) -> bool:
-    """Whether it is a local function of a module, in a program that is not typed in line by line.
-
-    At the prompt a decorator's inner function stands for what was defined there. In a program it is what pickle has
-    always refused, whether that was started by its path or, as `python -m`, by its name.
-    """
-    main = sys.modules["__main__"]
-    return getattr(main, "__spec__", None) is not None and _home_of(function) not in (None, "__main__")
 
 
 def _reduce_function(function: types.FunctionType) -> tuple[Any, ...]:
@@ -136,6 +144,9 @@ def _reduce_function(function: types.FunctionType) -> tuple[Any, ...]:
         "__qualname__": function.__qualname__,
     }
     cells = function.__closure__ or ()
+    for cell in cells:
+        for content in _contents(cell):
+            _add_part(content)
     made_of = (_token_of(function), MAGIC_NUMBER, marshal.dumps(function.__code__), len(cells), home)
     rest = (state, function.__dict__, used, _submodules(used, function.__code__), list(map(_contents, cells)))
     return _make_function, made_of, rest, None, None, _complete_function
@@ -143,10 +154,11 @@ def _reduce_function(function: types.FunctionType) -> tuple[Any, ...]:
 
 def _home_of(function: types.FunctionType) -> str | None:
     """The module whose globals it uses; None: they are nobody's, as those of generated functions."""
-    name = function.__module__
-    if function.__globals__ is getattr(sys.modules.get(name), "__dict__", None) and name not in _MAINS:
-        return name
-    return "__main__" if function.__globals__.get("__name__") in _MAINS else None
+    name = function.__globals__.get("__name__")
+    if name in _MAINS:
+        return "__main__"
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return name if module is not None and module.__dict__ is function.__globals__ else None
 
 
 def _names_of_globals(code: types.CodeType) -> Iterator[str]:
@@ -196,6 +208,8 @@ def _reduce_class(cls: Any) -> tuple[Any, ...]:
         for name, value in namespace.items()
         if name not in _OWN and not isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType)
     }
+    for value in attributes.values():
+        _add_part(value)
     first = {name: namespace[name] for name in ("__slots__",) if name in namespace}
     first.update(__module__=cls.__module__, __qualname__=cls.__qualname__)
     made_of = (_token_of(cls), type(cls), cls.__name__, cls.__bases__, first)

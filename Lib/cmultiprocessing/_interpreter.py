@@ -120,8 +120,8 @@ def spawnv_passfds(path: bytes | str, args: Iterable[str | bytes], passfds: Iter
     try:
         fork_exec: Any = _posixsubprocess.fork_exec  # its signature is not the same in all versions' stubs
         pid: int = fork_exec(
-            list(args), [path], True, tuple(sorted(map(int, passfds))), None, None, *nothing, report_r, report_w,
-            False, False, -1, None, None, None, -1, None, use_vfork,
+            list(args), [os.fsencode(path)], True, tuple(sorted(map(int, passfds))), None, None, *nothing, report_r,
+            report_w, False, False, -1, None, None, None, -1, None, use_vfork,
         )  # fmt: skip
         return pid
     finally:

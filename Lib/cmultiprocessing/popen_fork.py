@@ -6,7 +6,7 @@ import _thread
 import os
 from _signal import SIGINT, SIGKILL, SIGTERM  # type: ignore[import-not-found]
 
-from . import _cmultiprocessing, _leash, _log_records, process
+from . import _cmultiprocessing, _leash, _log_records, _signals, process
 from ._cmultiprocessing import OwnedDescriptor as OwnedDescriptor
 from ._cmultiprocessing import wait_readable
 
@@ -136,7 +136,7 @@ class Popen:
         _cmultiprocessing.family_start()
         # It calls os.fork by that name, because debuggers and gevent replace it; the child does not come back here.
         self.pid, self.sentinel, self._leash_end = _cmultiprocessing.fork_child(
-            process_obj._bootstrap, process_obj._needs_leash(), process._names, None
+            process_obj._bootstrap, process_obj._needs_leash(), process._names, _signals.work_for_child()
         )
         self.finalizer = OwnedDescriptor(self.sentinel)
 

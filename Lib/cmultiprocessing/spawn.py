@@ -54,17 +54,33 @@ def is_forking(argv: list[str]) -> bool:
 
 
 def freeze_support() -> None:
-    """In a spawned child of a frozen program: be that child, and do not return.
+    """In a spawned child of a frozen program, or in its fork server: be that, and do not return.
 
     Source: multiprocessing documentation, 'Miscellaneous'.
     """
     if not is_forking(sys.argv):
+        helper = _helper_statement(sys.argv)
+        if helper is not None:
+            exec(helper, {"__name__": "__main__"})
+            sys.exit()
         return
     kwds: dict[str, Any] = {}
     for argument in sys.argv[2:]:
         name, _, value = argument.partition("=")
         kwds[name] = None if value == "None" else value if name == "ticket" else int(value)
     spawn_main(**kwds)
+
+
+def _helper_statement(argv: list[str]) -> str | None:
+    """What a helper of this package was started with: a frozen program knows no -c, and is started instead."""
+    if not getattr(sys, "frozen", False):
+        return None
+    from itertools import pairwise
+
+    for option, statement in pairwise(argv[1:]):
+        if option == "-c" and f"from {__package__}." in statement and " import main; main(" in statement:
+            return statement
+    return None
 
 
 def get_command_line(**kwds: Any) -> list[str | bytes]:
@@ -186,6 +202,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "dir": _working_directory(),
         "start_method": _default_context.get_context().get_start_method(),
         "alias": _alias.is_installed(),
+        "strict_daemons": process.strict_daemons,
     }
     util = sys.modules.get(f"{__package__}.util")
     if util is not None:
@@ -194,8 +211,6 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         data["log_level"] = None if logger is None else logger.getEffectiveLevel()
         if logger is not None:
             data["prepare_logging"] = util.prepare_logging  # its name, so that only such children import it
-    if process.strict_daemons:
-        data["strict_daemons"] = True
     data.update(_main_module_for_child())
     if not _imports_main(data):
         from . import _by_value
@@ -241,8 +256,8 @@ def _main_module_for_child() -> dict[str, str]:
         return {}  # -c, the interactive prompt, a notebook: there is nothing to import
     if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:
         path = os.path.join(process.ORIGINAL_DIR, path)
-    if not os.path.exists(path):
-        return {}  # "<stdin>", or a script that is gone
+    if not os.path.exists(path) and not getattr(sys, "frozen", False):
+        return {}  # "<stdin>", or a script that is gone; the main module of a frozen program is in every child
     return {"init_main_from_path": os.path.normpath(path)}
 
 
@@ -266,8 +281,6 @@ def prepare(data: dict[str, Any]) -> None:
         data["prepare_logging"](data)
     if "environ" in data:
         _prepare_environment(data["environ"])
-    if "umask" in data:
-        os.umask(data["umask"])
     if "sys_path" in data:
         sys.path = data["sys_path"]
     if "sys_argv" in data:
@@ -297,17 +310,6 @@ def get_environment() -> dict[bytes, bytes]:
     if data is None:  # a program put another mapping in its place
         return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
     return dict(data)
-
-
-def get_umask() -> int:
-    """The file mode creation mask: umask() itself cannot ask without changing it, also for other threads."""
-    fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # The second line, after a name that cannot be longer than 15 bytes, each of them written as up to 4.
-        head = os.read(fd, 256)
-    finally:
-        os.close(fd)
-    return int(head.partition(b"\nUmask:")[2].split(None, 1)[0], 8)
 
 
 def _prepare_environment(environ: dict[bytes, bytes]) -> None:

@@ -388,18 +388,33 @@ def prepare_logging(data: dict[str, Any]) -> None:
 
 
 def get_temp_dir() -> str:
-    """A directory, mode 0700, that lives as long as this process; made by the first call."""
+    """A directory, mode 0700, that lives as long as this process; made by the first call.
+
+    In $TMPDIR or where else `tempfile` puts things; elsewhere if no Unix socket could be made there (a path of at most
+    107 bytes, for which 40 are left).
+    """
     config = current_process()._config
     path: str | None = config.get("tempdir")
     if path is None:
-        import tempfile
-
-        path = tempfile.mkdtemp(prefix="pymp-")
+        path = _make_temp_dir()
         info("created temp directory %s", path)
         # Late: what still lives in it is closed by finalizers of higher priority.
         Finalize(None, _remove_temp_dir, args=(path,), exitpriority=-100)
         config["tempdir"] = path
     return path
+
+
+def _make_temp_dir() -> str:
+    import tempfile
+
+    usual = tempfile.gettempdir()
+    if len(os.fsencode(usual)) > 107 - 40 - len("/pymp-12345678"):
+        for parent in ("/tmp", "/var/tmp"):
+            try:
+                return tempfile.mkdtemp(prefix="pymp-", dir=parent)
+            except OSError:
+                pass  # not there, or read-only: the next one, in the end the usual one
+    return tempfile.mkdtemp(prefix="pymp-", dir=usual)
 
 
 def _remove_temp_dir(path: str) -> None:
