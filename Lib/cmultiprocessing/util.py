@@ -426,12 +426,13 @@ def _remove_temp_dir(path: str) -> None:
     current_process()._config["tempdir"] = None
 
 
-#: Sockets in the abstract name space are open to every user of the machine: never used.
-abstract_sockets_supported = False
+#: Whether there are Unix sockets without a file. They are open to every user of the machine: programs may ask for one
+#: by its name, the package itself never makes one.
+abstract_sockets_supported = True
 
 
 def _platform_supports_abstract_sockets() -> bool:
-    """No, see above."""
+    """Whether there are, see above."""
     return abstract_sockets_supported
 
 
