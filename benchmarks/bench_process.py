@@ -13,10 +13,8 @@ and after, so that its own start is not in the time.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -70,36 +68,38 @@ if __name__ == "__main__":
 
 def _start_join_heavy(mp: Any, n: int) -> Timing:
     """A script of its own, since it is the main module whose import counts."""
+    import importlib.util
+    import tempfile
+
     if importlib.util.find_spec("numpy") is None:
         raise Unavailable("NumPy is not installed")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "heavy.py")
         with open(path, "w", encoding="utf-8") as file:
             file.write(HEAVY.format(library=mp.__name__))
-        run = subprocess.run([sys.executable, path, str(n)], capture_output=True, text=True, check=False)
+        return Timing(_seconds(mp, path, str(n)), n)
+
+
+def _seconds(mp: Any, *arguments: str) -> float:
+    """What a program of its own printed."""
+    import subprocess  # not above: every child that is measured would copy what it imports
+
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise RuntimeError(f"{mp.__name__}: {run.stderr.strip().splitlines()[-1:]}")
-    return Timing(float(run.stdout), n)
+    return float(run.stdout)
 
 
 def _import(statement: str) -> Callable[[Any, int], Timing]:
     def measure(mp: Any, n: int) -> Timing:
-        import subprocess  # not above: every child that is measured would copy what it imports
-
         program = (
             "from time import perf_counter as clock; begin = clock()\n"
             + statement.format(library=mp.__name__)
             + "\nprint(clock() - begin)"
         )
 
-        def once() -> float:
-            run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-            if run.returncode != 0:
-                raise RuntimeError(f"{mp.__name__}: {run.stderr.strip().splitlines()[-1:]}")
-            return float(run.stdout)
-
-        once()
-        return Timing(sum(once() for _ in range(n)), n)
+        _seconds(mp, "-c", program)
+        return Timing(sum(_seconds(mp, "-c", program) for _ in range(n)), n)
 
     return measure
 
