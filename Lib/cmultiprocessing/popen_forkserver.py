@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from _thread import allocate_lock
 from time import monotonic
 
 from . import _cmultiprocessing, _leash, _requests, forkserver, popen_fork, process, resource_tracker, spawn
@@ -45,6 +46,8 @@ class Popen(popen_fork.Popen):
     _status_owner: popen_fork.OwnedDescriptor | None = None
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
+        # One thread at a time: the end of the pipe means something only to whoever has read what came before it.
+        self._hearing = allocate_lock()
         self._fds: list[int] = []
         super().__init__(process_obj)
 
@@ -117,14 +120,15 @@ class Popen(popen_fork.Popen):
 
     def _hear(self) -> None:
         """Take what has been said about the exit code. First comes the child's word, if there is one."""
-        while not self._gone:
-            try:
-                report = _requests.read_report(self._status_r)
-            except BlockingIOError:
-                return
-            self._gone = report is None or report[0] == _requests.ENDED
-            if self._code is None:
-                self._code = _requests.UNKNOWN_EXIT_CODE if report is None else report[2]
+        with self._hearing:
+            while not self._gone:
+                try:
+                    report = _requests.read_report(self._status_r)
+                except BlockingIOError:
+                    return
+                if self._code is None:
+                    self._code = _requests.UNKNOWN_EXIT_CODE if report is None else report[2]
+                self._gone = report is None or report[0] == _requests.ENDED
 
     def _is_ready(self, timeout: float | None) -> bool:
         """Whether the child ends within `timeout` seconds, and its exit code is known."""
