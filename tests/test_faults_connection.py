@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pickle
 import random
@@ -11,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cmultiprocessing
@@ -430,3 +433,77 @@ def test_mutated_frames() -> None:
                 seen.add(type(error).__name__)
     assert seen >= {"message", "OSError"}
     assert used_memory() - before < MEBI
+
+
+# --- signal handlers -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[], object]) -> Iterator[None]:
+    """A handler that runs in the middle of the blocked call in this block."""
+    usual = signal.signal(signal.SIGALRM, lambda *_: handler())
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, usual)
+
+
+def test_a_signal_handler_receives_what_the_call_waits_for() -> None:
+    """It takes the next message, and the call that it interrupted the one after it: nobody waits for himself."""
+    receiver, sender = cmultiprocessing.Pipe(False)
+    taken: list[object] = []
+
+    def handler() -> None:
+        sender.send("first")
+        sender.send("second")
+        taken.append(receiver.recv())
+
+    with receiver, sender, handling(handler):
+        assert receiver.recv() == "second"
+    assert taken == ["first"]
+
+
+def test_a_signal_handler_cannot_receive_in_the_middle_of_a_message() -> None:
+    ours, theirs = socket.socketpair()
+    with Connection(ours.detach()) as connection, theirs:
+        theirs.sendall(struct.pack("!i", 4) + b"ab")
+
+        def handler() -> None:
+            with pytest.raises(RuntimeError, match="in the middle of receiving"):
+                connection.recv_bytes()
+            theirs.sendall(b"cd")
+
+        with handling(handler):
+            assert connection.recv_bytes() == b"abcd"
+
+
+def test_a_signal_handler_sends_before_a_message_that_waits() -> None:
+    """Of which nothing is out; of one that is out in part, the handler is told so and it goes on."""
+    read_end, write_end = os.pipe()
+    with Connection(read_end, writable=False) as receiver, Connection(write_end, readable=False) as sender:
+        room = fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+        os.write(write_end, struct.pack("!i", room - 4) + bytes(room - 4))
+        received: list[bytes] = []
+        thread = threading.Thread(target=lambda: received.extend(receiver.recv_bytes() for _ in range(4)))
+
+        def handler() -> None:
+            thread.start()
+            sender.send_bytes(b"handler")
+
+        def too_late() -> None:
+            with pytest.raises(RuntimeError, match="in the middle of sending"):
+                sender.send_bytes(b"handler")
+            thread.start()
+
+        with handling(handler):
+            sender.send_bytes(b"interrupted")
+        sender.send_bytes(b"last")
+        thread.join(10)
+        assert [bytes(message) for message in received[1:]] == [b"handler", b"interrupted", b"last"]
+        thread = threading.Thread(target=lambda: received.append(receiver.recv_bytes()))
+        with handling(too_late):
+            sender.send_bytes(bytes(3 * room))
+        thread.join(10)
+        assert len(received[-1]) == 3 * room

@@ -50,7 +50,11 @@ typedef struct mp_connection {
     bool readable, writable;
     bool cut; // a message was cut off while it was sent: what would follow is no frame any more
     mp_turn sending, receiving;
-    mp_incoming incoming; // by the thread whose turn it is to receive
+    /* Whose turns these are; 0: nobody's. A signal handler or a finalizer may call again in the thread
+     * whose turn it is: it must not wait for itself. Stored by the thread whose turn it is. */
+    uint64_t sender, receiver;
+    const mp_frame_out *outgoing; // the sender's innermost frame
+    mp_incoming incoming;         // by the thread whose turn it is to receive
     mp_spin_memory spin;
     mp_lane *lane; // NULL: made from a bare descriptor, or not in the family
     uint32_t side; // which end of the pipe this is
@@ -65,6 +69,12 @@ static inline mp_connection *mp_connection_of(PyObject *self)
 int mp_connection_check_open(const mp_connection *self);
 int mp_connection_check_readable(const mp_connection *self);
 int mp_connection_check_writable(const mp_connection *self);
+
+/* The calling thread, as `sender` and `receiver` name it. */
+static inline uint64_t mp_connection_thread(void)
+{
+    return (uint64_t)PyThread_get_thread_ident();
+}
 
 /* A name of cmultiprocessing.connection as it is now: borrowed, NULL with an exception set. */
 PyObject *mp_connection_name(const mp_connection *self, const char *name);

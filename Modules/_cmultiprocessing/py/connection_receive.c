@@ -268,11 +268,39 @@ static mp_status turn_step(void *context, mp_time deadline)
     return mp_turn_wait(context, deadline);
 }
 
-static mp_status take_turn(mp_connection *self, mp_time deadline)
+/* A signal handler, or a finalizer, while this thread receives. Between messages it may take the next one,
+ * and the call that it interrupted goes on with the one after it. */
+static mp_status borrow_turn(const mp_connection *self)
 {
-    if (mp_likely(mp_turn_try(&self->receiving)))
+    if (self->incoming.frame.kind == MP_FRAME_NONE)
         return MP_OK;
-    return mp_blocking_run(turn_step, &self->receiving, deadline);
+    PyErr_SetString(PyExc_RuntimeError,
+                    "Connection: this thread is in the middle of receiving a message; a signal "
+                    "handler or finalizer cannot receive from the same connection then");
+    return MP_INTERRUPTED;
+}
+
+/* `*borrowed`: it stays the turn of the call that was interrupted. */
+static mp_status take_turn(mp_connection *self, mp_time deadline, bool *borrowed)
+{
+    mp_status status = MP_OK;
+    *borrowed = false;
+    if (mp_unlikely(!mp_turn_try(&self->receiving))) {
+        *borrowed = mp_load_relaxed64(&self->receiver) == mp_connection_thread();
+        status =
+            *borrowed ? borrow_turn(self) : mp_blocking_run(turn_step, &self->receiving, deadline);
+    }
+    if (status == MP_OK)
+        mp_store_relaxed64(&self->receiver, mp_connection_thread());
+    return status;
+}
+
+static void end_turn(mp_connection *self, bool borrowed)
+{
+    if (borrowed)
+        return;
+    mp_store_relaxed64(&self->receiver, 0);
+    mp_turn_end(&self->receiving);
 }
 
 /* After a message that was refused the next bytes are no frame: nothing can be read any more. */
@@ -329,8 +357,9 @@ static void raise_unread(mp_connection *self, mp_status status, const char *call
 static int receive(mp_connection *self, uint64_t longest, mp_time deadline, const char *call,
                    mp_received *received)
 {
+    bool borrowed;
     *received = (mp_received){NULL, NULL, 0};
-    mp_status status = take_turn(self, deadline);
+    mp_status status = take_turn(self, deadline, &borrowed);
     if (status != MP_OK) {
         raise_unread(self, status, call);
         return -1;
@@ -344,7 +373,7 @@ static int receive(mp_connection *self, uint64_t longest, mp_time deadline, cons
     } else {
         raise_unread(self, status, call);
     }
-    mp_turn_end(&self->receiving);
+    end_turn(self, borrowed);
     return mp_likely(status == MP_OK) ? 0 : -1;
 }
 
@@ -671,10 +700,11 @@ PyObject *mp_connection_recv_hook(PyObject *object, PyObject *size)
         return PyErr_Format(PyExc_ValueError, "_recv(): negative size %zd", bytes);
     if (mp_connection_check_open(self) < 0)
         return NULL;
-    mp_status status = take_turn(self, MP_FOREVER);
+    bool borrowed;
+    mp_status status = take_turn(self, MP_FOREVER, &borrowed);
     if (status != MP_OK)
         return mp_connection_raise(self, status, "_recv");
     PyObject *result = read_plain_bytes(self, (size_t)bytes, &status);
-    mp_turn_end(&self->receiving);
+    end_turn(self, borrowed);
     return result == NULL ? NULL : bytes_io(result);
 }

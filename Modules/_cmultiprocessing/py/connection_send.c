@@ -20,6 +20,25 @@ typedef struct sending {
     bool my_turn;
 } sending;
 
+static void take_over(sending *work)
+{
+    mp_store_relaxed64(&work->self->sender, mp_connection_thread());
+    work->self->outgoing = &work->frame;
+    work->my_turn = true;
+}
+
+/* A signal handler, or a finalizer, while this thread sends: it may go before a message of which nothing is
+ * out. -1 with an exception set. */
+static int check_between(const mp_connection *self)
+{
+    if (!self->outgoing->begun)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError,
+                    "Connection: this thread is in the middle of sending a message; a signal "
+                    "handler or finalizer cannot send over the same connection then");
+    return -1;
+}
+
 static mp_status send_step(void *context, mp_time deadline)
 {
     sending *work = context;
@@ -28,11 +47,11 @@ static mp_status send_step(void *context, mp_time deadline)
         mp_status status = mp_turn_wait(&self->sending, deadline);
         if (status != MP_OK)
             return status;
-        work->my_turn = true;
-        if (self->cut)
-            return MP_WOULD_BLOCK; // while we waited for our turn
+        take_over(work);
     }
     for (;;) {
+        if (self->cut && !work->frame.begun)
+            return MP_WOULD_BLOCK; // while we waited, or by a signal handler
         if (self->stream.file < 0)
             return MP_CLOSED; // by another thread, meanwhile
         mp_status status = mp_frame_write(&work->frame, &self->stream);
@@ -52,13 +71,12 @@ static size_t size_of(const mp_piece *pieces, size_t count)
     return size;
 }
 
-/* Write it all in one turn. What is small goes at once, with the GIL held. */
-static mp_status send_whole(sending *work)
+/* Write it all, in our turn or when it comes. What is small goes at once, with the GIL held. */
+static mp_status send_in_turn(sending *work)
 {
     mp_connection *self = work->self;
     mp_frame_out *frame = &work->frame;
     mp_status status = MP_WOULD_BLOCK;
-    work->my_turn = mp_turn_try(&self->sending);
     bool quick = work->my_turn && self->stream.kind != MP_STREAM_OTHER &&
                  size_of(frame->pieces, frame->count) <= QUICK;
     if (quick && !self->cut)
@@ -69,8 +87,35 @@ static mp_status send_whole(sending *work)
         status = mp_blocking_run(send_step, work, MP_FOREVER);
     if (status != MP_OK && frame->begun)
         self->cut = true;
-    if (work->my_turn)
+    return status;
+}
+
+/* Inside of the turn of the call that was interrupted. */
+static mp_status send_between(sending *work)
+{
+    mp_connection *self = work->self;
+    const mp_frame_out *interrupted = self->outgoing;
+    if (check_between(self) < 0)
+        return MP_INTERRUPTED;
+    take_over(work);
+    mp_status status = send_in_turn(work);
+    self->outgoing = interrupted;
+    return status;
+}
+
+static mp_status send_whole(sending *work)
+{
+    mp_connection *self = work->self;
+    if (mp_likely(mp_turn_try(&self->sending)))
+        take_over(work);
+    else if (mp_load_relaxed64(&self->sender) == mp_connection_thread())
+        return send_between(work);
+    mp_status status = send_in_turn(work);
+    if (work->my_turn) {
+        self->outgoing = NULL;
+        mp_store_relaxed64(&self->sender, 0);
         mp_turn_end(&self->sending);
+    }
     return status;
 }
 
