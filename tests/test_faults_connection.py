@@ -507,3 +507,20 @@ def test_a_signal_handler_sends_before_a_message_that_waits() -> None:
             sender.send_bytes(bytes(3 * room))
         thread.join(10)
         assert len(received[-1]) == 3 * room
+
+
+@pytest.mark.parametrize("begun", [b"\0\0", struct.pack("!i", 100) + b"x", struct.pack("!i", 1 << 16) + b"x"])
+def test_poll_between_the_pieces_of_a_message(begun: bytes) -> None:
+    """After a timeout in the middle: nothing while nothing comes, and the end of file when it does."""
+    ours, theirs = socket.socketpair()
+    with Connection(ours.detach()) as connection:
+        theirs.sendall(begun)
+        with pytest.raises(cmultiprocessing.TimeoutError):
+            connection.recv(timeout=0.05)
+        assert not connection.poll()
+        assert not connection.poll(0.05)
+        theirs.close()
+        assert connection.poll()
+        assert connection.poll(None)
+        with pytest.raises(OSError, match="end of file during message"):
+            connection.recv()

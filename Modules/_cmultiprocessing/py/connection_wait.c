@@ -26,10 +26,11 @@ static enum presence enough(const mp_connection *self, uint64_t wanted)
 static enum presence rest_present(const mp_connection *self)
 {
     const mp_incoming *incoming = &self->incoming;
-    size_t available = 0;
+    size_t available;
+    if (mp_stream_available(self->stream.file, &available) && available == 0)
+        return mp_stream_hung_up(self->stream.file) ? THERE : IN_PART;
     if (incoming->frame.kind != MP_FRAME_PLAIN)
-        return mp_stream_available(self->stream.file, &available) && available == 0 ? IN_PART
-                                                                                    : THERE;
+        return THERE;
     return enough(self, incoming->size - incoming->got);
 }
 
