@@ -524,3 +524,15 @@ def test_poll_between_the_pieces_of_a_message(begun: bytes) -> None:
         assert connection.poll(None)
         with pytest.raises(OSError, match="end of file during message"):
             connection.recv()
+
+
+@pytest.mark.parametrize("pickled", [b"\x80\x04(K\x01tK\x02t.", b"\x80\x04K\x01K\x02(\x86.", b"\x80\x04(."])
+def test_marks_of_a_damaged_pickle(pickled: bytes) -> None:
+    """What the unpickler refuses is refused where small pickles are read without it."""
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(pickled)
+    receiver, sender = cmultiprocessing.Pipe(False)
+    with receiver, sender:
+        sender.send_bytes(pickled)
+        with pytest.raises(pickle.UnpicklingError):
+            receiver.recv()

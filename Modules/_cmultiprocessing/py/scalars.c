@@ -201,7 +201,7 @@ static PyObject *load_fixed(reader *self, unsigned int opcode)
 /* The topmost items as a tuple, in their place. */
 static PyObject *load_tuple(reader *self, int from)
 {
-    if (from < 0 || from > self->count)
+    if (from < 0 || from < self->mark)
         return NULL;
     PyObject *tuple = PyTuple_New(self->count - from);
     if (tuple == NULL)
@@ -209,6 +209,15 @@ static PyObject *load_tuple(reader *self, int from)
     for (int i = from; i < self->count; i++)
         PyTuple_SET_ITEM(tuple, i - from, self->stack[i]);
     self->count = from;
+    return tuple;
+}
+
+static PyObject *load_marked(reader *self)
+{
+    if (self->mark < 0)
+        return NULL;
+    PyObject *tuple = load_tuple(self, self->mark);
+    self->mark = -1; // used up
     return tuple;
 }
 
@@ -229,7 +238,7 @@ static PyObject *load_item(reader *self, unsigned int opcode)
     case OP_TUPLE1: return load_tuple(self, self->count - 1);
     case OP_TUPLE2: return load_tuple(self, self->count - 2);
     case OP_TUPLE3: return load_tuple(self, self->count - 3);
-    case OP_TUPLE: return load_tuple(self, self->mark);
+    case OP_TUPLE: return load_marked(self);
     default: return NULL;
     }
 }
