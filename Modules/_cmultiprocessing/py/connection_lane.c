@@ -62,6 +62,18 @@ PyObject *mp_lane_ticket(PyObject *object, PyObject *Py_UNUSED(ignored))
     return ticket == NULL ? NULL : Py_BuildValue("(NI)", ticket, (unsigned)self->side);
 }
 
+typedef struct attaching {
+    mp_pipe_handle *pipe;
+    const mp_object_ticket *ticket;
+} attaching;
+
+static mp_status attach_step(void *context, mp_time deadline)
+{
+    const attaching *self = context;
+    (void)deadline;
+    return mp_pipe_attach(self->pipe, self->ticket);
+}
+
 PyObject *mp_lane_attach(PyObject *object, PyObject *pair)
 {
     mp_connection *self = mp_connection_of(object);
@@ -83,9 +95,12 @@ PyObject *mp_lane_attach(PyObject *object, PyObject *pair)
     if (lane == NULL)
         return PyErr_NoMemory();
     *lane = (mp_lane){.references = 1};
+    attaching work = {&lane->pipe, &copy};
     mp_status status = mp_family_enter();
     if (status == MP_OK)
-        status = mp_pipe_attach(&lane->pipe, &copy);
+        status = attach_step(&work, MP_FOREVER);
+    if (status == MP_INTERRUPTED) // a process was stopped in the middle of the heap
+        status = mp_blocking_run(attach_step, &work, MP_FOREVER);
     if (status != MP_OK) {
         PyMem_Free(lane);
         return mp_raise(self->state, status, "unpickling an end of a Pipe()");
@@ -192,9 +207,11 @@ static int post(mp_connection *self, mp_lane *lane, uint64_t parcel, const char 
 
 static int send_parcel(mp_connection *self, mp_lane *lane, packing *work, const char *call)
 {
-    // Without memory to be had the descriptor does as well.
-    if (mp_blocking_run(pack, work, MP_FOREVER) != MP_OK)
-        return 0;
+    mp_status status = mp_blocking_run(pack, work, MP_FOREVER);
+    if (status == MP_INTERRUPTED)
+        return -1; // by what a signal handler raised
+    if (status != MP_OK)
+        return 0; // without memory to be had the descriptor does as well
     return post(self, lane, work->parcel, call);
 }
 
