@@ -4,7 +4,7 @@
 
 #include <errno.h>    // errno
 #include <fcntl.h>    // open
-#include <stdio.h>    // sscanf
+#include <stdio.h>    // fopen
 #include <stdlib.h>   // malloc
 #include <string.h>   // memchr
 #include <sys/mman.h> // madvise
@@ -95,14 +95,18 @@ static void add_area(struct reader *reader, mp_span_list *list, mp_span area, ui
 /* Whether a line of maps is an area of interest: private, readable, no part of the kernel. */
 static bool parse_line(const char *line, mp_span *area)
 {
-    unsigned long long start, end;
-    char access[5];
-    int name = 0;
-    if (sscanf(line, "%llx-%llx %4s %*s %*s %*s %n", &start, &end, access, &name) != 3)
+    // start-end access offset device inode      name
+    char *at;
+    uint64_t start = strtoull(line, &at, 16);
+    if (*at != '-')
         return false;
+    uint64_t end = strtoull(at + 1, &at, 16);
+    if (at[0] != ' ' || strnlen(at, 5) < 5)
+        return false;
+    const char *access = at + 1;
     uint64_t pages = (end - start) / PAGE;
-    if (access[0] != 'r' || access[3] != 'p' || pages > LARGEST_AREA ||
-        (name > 0 && strncmp(line + name, "[v", 2) == 0))
+    if (access[0] != 'r' || access[3] != 'p' || end < start || pages > LARGEST_AREA ||
+        strstr(access, " [v") != NULL)
         return false;
     *area = (mp_span){start, (uint32_t)pages, access[1] == 'w'};
     return true;

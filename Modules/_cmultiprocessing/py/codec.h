@@ -92,24 +92,24 @@ PyObject *mp_dumped_bytes(const mp_dumped *dumped);
 /* Forget it. Not sent: what it pins is let go. Keeps an exception that is set. */
 void mp_dumped_close(mp_dumped *dumped, bool sent);
 
-/* The object of a pickle. `buffers`: list or NULL. A pickle of a stranger may name modules of the
+/* The object of a pickle. `object`: the codec, here and below. `buffers`: list or NULL. A pickle of a stranger may name modules of the
  * standard library's multiprocessing: they mean ours. */
-PyObject *mp_load(PyObject *codec, PyObject *bytes, PyObject *buffers, bool stranger);
+PyObject *mp_load(PyObject *object, PyObject *bytes, PyObject *buffers, bool stranger);
 
 /* The object of a message that is ours (structures/message.h), or its bytes: those of a pickle with
  * buffers are made anew, with the buffers inside. The message is released, whatever happens. */
-PyObject *mp_load_message(mp_state *state, PyObject *codec, uint64_t message);
-PyObject *mp_load_message_bytes(mp_state *state, PyObject *codec, uint64_t message);
+PyObject *mp_load_message(mp_state *state, PyObject *object, uint64_t message);
+PyObject *mp_load_message_bytes(mp_state *state, PyObject *object, uint64_t message);
 
 /* The bytes of a pickle with buffers, with the buffers inside. */
-PyObject *mp_load_bytes(PyObject *codec, PyObject *bytes, PyObject *buffers);
+PyObject *mp_load_bytes(PyObject *object, PyObject *bytes, PyObject *buffers);
 
 /* Release a message of ours without the GIL. Keeps an exception that is set. */
 void mp_load_drop(uint64_t message);
 
 /* A name of the module that the codec was made for, as it is now: borrowed, or NULL with an exception
  * set. A codec of NULL: RuntimeError. */
-PyObject *mp_codec_global(PyObject *codec, const char *name);
+PyObject *mp_codec_global(PyObject *object, const char *name);
 
 /* A name of cmultiprocessing.queues as it is now: borrowed, NULL with an exception set. */
 PyObject *mp_codec_name(mp_state *state, const char *name);

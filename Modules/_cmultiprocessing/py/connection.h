@@ -120,8 +120,8 @@ mp_status mp_lane_take(mp_connection *self, const struct mp_frame_note *note, ui
 /* Does a note come from this family? */
 bool mp_lane_knows(const struct mp_frame_note *note);
 
-PyObject *mp_lane_ticket(PyObject *self, PyObject *ignored);
-PyObject *mp_lane_attach(PyObject *self, PyObject *ticket);
+PyObject *mp_lane_ticket(PyObject *object, PyObject *ignored);
+PyObject *mp_lane_attach(PyObject *object, PyObject *pair);
 
 /* ---- connection_send.c ---- */
 
@@ -132,22 +132,22 @@ int mp_connection_send_pieces(mp_connection *self, mp_piece *pieces, size_t coun
 /* Send pieces as one plain message, whole. 0 or -1. Drops the GIL where that may take long. */
 int mp_connection_send_plain(mp_connection *self, mp_piece *pieces, size_t count, const char *call);
 
-PyObject *mp_connection_send(PyObject *self, PyObject *object);
-PyObject *mp_connection_send_bytes(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+PyObject *mp_connection_send(PyObject *object, PyObject *sent);
+PyObject *mp_connection_send_bytes(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                                    PyObject *kwnames);
-PyObject *mp_connection_send_bytes_hook(PyObject *self, PyObject *buffer);
-PyObject *mp_connection_send_hook(PyObject *self, PyObject *buffer);
+PyObject *mp_connection_send_bytes_hook(PyObject *object, PyObject *buffer);
+PyObject *mp_connection_send_hook(PyObject *object, PyObject *buffer);
 
 /* ---- connection_receive.c ---- */
 
-PyObject *mp_connection_recv(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+PyObject *mp_connection_recv(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *kwnames);
-PyObject *mp_connection_recv_bytes(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+PyObject *mp_connection_recv_bytes(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                                    PyObject *kwnames);
-PyObject *mp_connection_recv_bytes_into(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+PyObject *mp_connection_recv_bytes_into(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                                         PyObject *kwnames);
-PyObject *mp_connection_recv_bytes_hook(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
-PyObject *mp_connection_recv_hook(PyObject *self, PyObject *size);
+PyObject *mp_connection_recv_bytes_hook(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
+PyObject *mp_connection_recv_hook(PyObject *object, PyObject *size);
 void mp_incoming_forget(mp_incoming *incoming);
 
 /* Spin where it pays, then sleep, until there is something to read. A step of mp_blocking_run. */
@@ -155,9 +155,9 @@ mp_status mp_connection_await(mp_connection *self, mp_time deadline);
 
 /* ---- connection_wait.c ---- */
 
-PyObject *mp_connection_poll(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+PyObject *mp_connection_poll(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *kwnames);
-PyObject *mp_connection_poll_hook(PyObject *self, PyObject *timeout);
+PyObject *mp_connection_poll_hook(PyObject *object, PyObject *timeout);
 extern PyMethodDef mp_connection_functions[];
 
 #endif
