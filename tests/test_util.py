@@ -179,7 +179,8 @@ def test_a_replaced_spawnv_passfds_is_used(mp: ModuleType, util: Any, monkeypatc
     assert (len(calls), capfd.readouterr().out) == (1, "run\n")
 
 
-def test_temp_dir(mp: ModuleType, util: Any) -> None:
+def test_temp_dir(mp: ModuleType, util: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(mp.current_process()._config, "tempdir", None)  # an earlier test may have made one
     path = util.get_temp_dir()
     assert util.get_temp_dir() == path
     assert os.stat(path).st_mode & 0o777 == 0o700
