@@ -25,8 +25,9 @@ import atexit
 import errno
 import os
 import select
-import signal
 import sys
+from _signal import SIGINT  # type: ignore[import-not-found]
+from _signal import signal as set_handler  # signal's own makes members of enums first, which is a page each
 from time import monotonic
 
 from . import _cmultiprocessing, _leash, _requests, process, resource_tracker, spawn
@@ -40,6 +41,10 @@ __all__ = ["IDLE_TIME", "Server"]
 
 #: Seconds without a request after which a child that waits ends.
 IDLE_TIME = 2.0
+
+#: Where starts follow each other within this time, seconds, no page is fetched beforehand: that costs more than it
+#: saves when there is no idle time to do it in.
+_TIME_TO_FETCH = 0.01
 
 _PID_SIZE = 4
 _MOST_SAID = 1 << 16
@@ -85,6 +90,7 @@ class Server:
         self._poll.register(self._taken_r, select.POLLIN)
         self._hears = False  # whether it waits for requests, too
         self._pages: bytes | None = None  # which its children need; None until one has told
+        self._busy = False  # starts follow each other without pause
         _cmultiprocessing.packet_patience(control_fd, int(IDLE_TIME * 1000))
 
     def serve(self) -> None:
@@ -196,6 +202,7 @@ class Server:
             _leash.keep_private(fd)
         self._working[self._waiting.pop(pid)] = pid, (fds[0] if fds else -1)
         now = monotonic()
+        self._busy = now - self._last_taken < _TIME_TO_FETCH
         # The first one of a program may be its only one.
         wanted = self._wanted + 1 if now - self._last_taken < IDLE_TIME else 1
         self._wanted = min(wanted, self._most)
@@ -229,7 +236,7 @@ class Server:
                 _cmultiprocessing.follow_parent(self._pid)
             except ProcessLookupError:
                 os._exit(1)  # the server died at the fork
-            if self._pages is not None and not in_a_hurry:
+            if self._pages is not None and not in_a_hurry and not self._busy:
                 _cmultiprocessing.fetch_pages(self._pages)
             work = self._wait_for_work()
             self._begin(work)
@@ -284,7 +291,7 @@ class Server:
         if work.leashed:
             _leash.arm(work.leash_fd)
         _cmultiprocessing.set_traits(work.traits)
-        signal.signal(signal.SIGINT, self._interrupt_handler)
+        set_handler(SIGINT, self._interrupt_handler)
         _cmultiprocessing.family_join(work.family_fd, work.ticket)
         if work.tracker_fd is not None:
             resource_tracker._resource_tracker._fd = work.tracker_fd

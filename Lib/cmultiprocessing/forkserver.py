@@ -21,6 +21,7 @@ The server ends when nobody has the other end of its sockets any more.
 """
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _thread
 import gc
 import os
@@ -327,7 +328,7 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
         ticket: which place, in hexadecimal.
     """
     # Ctrl-C is meant for those who started children, and for the children.
-    interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt_handler = _signal.signal(signal.SIGINT, _signal.SIG_IGN)  # as it is, no member of an enum
     # Whatever the thread that started it blocked: each child gets the mask of the thread that starts it.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _cmultiprocessing.family_join(family_fd, bytes.fromhex(ticket))
@@ -338,6 +339,7 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
     _forkserver._preload_modules, _forkserver._preload_on_error = data.pop("preload"), data.pop("on_error")
     process._close_stdin()
     _preload(_forkserver._preload_modules, _forkserver._preload_on_error, data)
+    spawn.know_environment()
     gc.collect()
     gc.freeze()  # children share these pages: do not have their collector write to them
     os.set_inheritable(control_fd, False)

@@ -10,6 +10,7 @@ import os
 import sys
 import types
 from io import BytesIO
+from itertools import chain
 
 from . import (
     _alias,
@@ -301,26 +302,37 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_path(data["init_main_from_path"])
 
 
-def get_environment() -> dict[bytes, bytes]:
-    """The environment.
+def get_environment() -> bytes:
+    """The environment: names and values in turn, each ended by a NUL, which none of them can contain.
 
-    os.environ keeps bytes, and decodes each name and value for whoever looks at it: too dear for every child.
+    One object, since a forked child pays for each object that it looks at. os.environ keeps bytes, and decodes each
+    name and value for whoever looks at it: too dear for every child.
     """
     data = getattr(os.environ, "_data", None)
     if data is None:  # a program put another mapping in its place
-        return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
-    return dict(data)
+        data = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+    return b"\0".join([*chain.from_iterable(data.items()), b""])
 
 
-def _prepare_environment(environ: dict[bytes, bytes]) -> None:
+_known_environment: bytes | None = None
+
+
+def know_environment() -> None:
+    """In the fork server, when its environment changes no more: children see by one comparison that it is theirs."""
+    global _known_environment
+    _known_environment = get_environment()
+
+
+def _prepare_environment(environ: bytes) -> None:
     """Take over the environment, where it differs: each change is a call into the C library."""
-    current = get_environment()
-    if current == environ:
+    if environ == _known_environment:
         return
-    for name in current.keys() - environ.keys():
+    parts = environ.split(b"\0")
+    wanted = dict(zip(parts[:-1:2], parts[1::2], strict=True))
+    for name in [name for name in os.environb if name not in wanted]:
         del os.environb[name]
-    for name, value in environ.items():
-        if current.get(name) != value:
+    for name, value in wanted.items():
+        if os.environb.get(name) != value:
             os.environb[name] = value
 
 
