@@ -103,6 +103,32 @@ static void writes_go_on_where_they_stopped(void)
     close_pair(&reader, &writer);
 }
 
+/* Short messages are copied together, up to a size that lies among these: nobody can tell. */
+static void writes_of_any_size_on(bool duplex)
+{
+    char sent[700], back[sizeof(sent)];
+    mp_stream reader, writer;
+    pair(duplex, &reader, &writer);
+    for (size_t i = 0; i < sizeof(sent); i++)
+        sent[i] = (char)(i * 7);
+    for (size_t size = 3; size <= sizeof(sent); size++) {
+        mp_piece pieces[] = {{sent, 2}, {NULL, 0}, {sent + 2, size - 3}, {sent + size - 1, 1}};
+        mp_frame_out frame = {.pieces = pieces, .count = 4};
+        CHECK(mp_frame_write(&frame, &writer) == MP_OK && frame.count == 0);
+        size_t got = 0;
+        CHECK(mp_frame_read(&reader, back, size, &got) == MP_OK);
+        CHECK(memcmp(sent, back, size) == 0);
+        CHECK(mp_stream_available(reader.file, &got) && got == 0);
+    }
+    close_pair(&reader, &writer);
+}
+
+static void writes_of_any_size(void)
+{
+    writes_of_any_size_on(false);
+    writes_of_any_size_on(true);
+}
+
 /* ---- turns ---- */
 
 static mp_turn turn;
@@ -259,6 +285,7 @@ int main(int argc, char **argv)
         TEST(reads_stop_anywhere),
         TEST(bad_heads),
         TEST(writes_go_on_where_they_stopped),
+        TEST(writes_of_any_size),
         TEST(threads_take_turns),
         TEST(a_fork_frees_the_turn),
         TEST(slots_fill_and_empty),

