@@ -326,6 +326,37 @@ def test_the_collector_comes_by_itself() -> None:
     assert apart.run(uncollected, scale(100_000, 500_000)) < 2 * WARM  # 4 KiB a round: 400 MiB if nobody came
 
 
+def hold_and_die() -> None:
+    import cmultiprocessing as mp
+
+    _kept = [mp.RawArray("c", MIB) for _ in range(3)]
+    kill_self()
+
+
+def counted_after_one_collection() -> list[int]:
+    """Used bytes before a process took some and was killed, and after one collection that frees them."""
+    import cmultiprocessing as mp
+    from cmultiprocessing import _cmultiprocessing as native
+
+    def used() -> int:
+        while not native.family_collect():
+            time.sleep(0.01)
+        counts = native.family_statistics()
+        return int(counts["used"] - counts["warm"])
+
+    before = used()
+    process = mp.get_context("fork").Process(target=hold_and_die)
+    process.start()
+    process.join()
+    return [before, used()]
+
+
+def test_a_collection_counts_what_it_frees() -> None:
+    """As free: the counters decide whether free memory is looked for, and whether there may be more."""
+    before, after = apart.run(counted_after_one_collection)
+    assert after - before < MIB
+
+
 def check_flat(seen: list[dict[str, int]], rounds: int) -> None:
     """Nothing grew by more than 2 %, or than what an allocator's granularity explains."""
     first, last = seen

@@ -166,9 +166,7 @@ static void sweep_run(struct collection *collection, uint64_t unit, struct mp_un
     uint64_t word = mp_load_acquire64(&run->word);
     uint64_t state = mp_load_acquire64(&mp_chunk_at(offset)->state);
     if (mp_state_type(state) == MP_TYPE_WARM) {
-        if (mp_warm_is_listed(offset, state))
-            collection->warm_bytes += mp_unit_length(run) * MP_UNIT;
-        else if (mp_warm_claim(offset, state))
+        if (!mp_warm_is_listed(offset, state) && mp_warm_claim(offset, state))
             collection->garbage = offset;
         return;
     }
@@ -190,14 +188,8 @@ static bool reachable_run(uint64_t unit, const struct mp_unit_shm *run)
 static void sweep_locked(struct collection *collection, uint64_t unit, struct mp_unit_shm *run)
 {
     uint32_t kind = mp_unit_kind(mp_load_acquire64(&run->word));
-    uint64_t length = mp_unit_length(run);
-    if (kind == MP_UNIT_FREE || kind == MP_UNIT_INSIDE) {
-        collection->free_units += length;
-        return;
-    }
-    collection->used_units += length;
-    if (!reachable_run(unit, run))
-        return; // mapped by others only; they sweep it
+    if (kind == MP_UNIT_FREE || kind == MP_UNIT_INSIDE || !reachable_run(unit, run))
+        return; // mapped by others only: they sweep it
     if (kind == MP_UNIT_SLAB)
         sweep_slab(collection, unit, run);
     else
@@ -325,6 +317,30 @@ static void release_empty_slabs(struct collection *collection)
     }
 }
 
+static bool is_warm(uint64_t unit, const struct mp_unit_shm *run)
+{
+    uint64_t offset = mp_unit_offset(unit);
+    if (mp_unit_kind(mp_load_acquire64(&run->word)) != MP_UNIT_RUN || !reachable_run(unit, run))
+        return false;
+    uint64_t state = mp_load_acquire64(&mp_chunk_at(offset)->state);
+    return mp_state_type(state) == MP_TYPE_WARM && mp_warm_is_listed(offset, state);
+}
+
+/* After the collection: what it has freed counts as free. */
+static void visit_count(uint64_t unit, struct mp_unit_shm *run, void *argument)
+{
+    struct collection *collection = argument;
+    uint32_t kind = mp_unit_kind(mp_load_acquire64(&run->word));
+    uint64_t length = mp_unit_length(run);
+    if (kind == MP_UNIT_FREE || kind == MP_UNIT_INSIDE) {
+        collection->free_units += length;
+        return;
+    }
+    collection->used_units += length;
+    if (is_warm(unit, run))
+        collection->warm_bytes += length * MP_UNIT;
+}
+
 /* What deaths have made wrong. What others do meanwhile is lost to these counters: they are hints. */
 static void correct_hints(struct mp_family_shm *family, const struct collection *collection)
 {
@@ -348,8 +364,10 @@ static void collect(void)
                        collection.candidates.count != 0 ? free_candidates(&collection) : 0);
     release_empty_slabs(&collection);
     mp_warm_refuse(false);
-    if (!collection.given_up)
+    if (!collection.given_up) {
+        mp_run_walk(visit_count, &collection);
         correct_hints(family, &collection);
+    }
     (void)mp_fetch_add64(&family->collections, 1);
     free(collection.candidates.items);
     free(collection.marked.items);
