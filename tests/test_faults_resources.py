@@ -353,6 +353,7 @@ def use_a_stopped_heap() -> dict[str, Any]:
 
     ctx = mp.get_context("fork")
     q, ready, done = ctx.Queue(), ctx.Event(), ctx.Event()
+    _receiver, sender = ctx.Pipe(False)
     child = ctx.Process(target=stand_by, args=(ready, done))
     child.start()
     assert ready.wait(PATIENCE)
@@ -385,6 +386,8 @@ def use_a_stopped_heap() -> dict[str, Any]:
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         timed("locks", make_locks)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        timed("pipe", lambda: sender.send_bytes(large))
         # As the owner's unlock would do it, but that nobody is woken: sleepers look again after a slice.
         memory[HEAP_MUTEX_AT : HEAP_MUTEX_AT + 4] = bytes(4)
         timed("put afterwards", lambda: q.put(large, timeout=PATIENCE))
@@ -401,7 +404,8 @@ def test_a_process_stopped_in_the_heap() -> None:
     outcomes = {name: outcome for name, (outcome, _) in result.items()}
     assert outcomes == {
         "put_nowait": "Full", "put": "Full", "put_many": "Full", "get": "before", "get many's": 1,
-        "get_nowait": "Empty", "locks": "KeyboardInterrupt", "put afterwards": None, "get afterwards": 3 * MIB,
+        "get_nowait": "Empty", "locks": "KeyboardInterrupt",
+        "pipe": "KeyboardInterrupt", "put afterwards": None, "get afterwards": 3 * MIB,
     }  # fmt: skip
     # The deadlines are what was promised: 30 ms of patience with a mutex beyond them, and a busy machine.
     assert result["put_nowait"][1] < 1 and result["get_nowait"][1] < 1
