@@ -33,6 +33,19 @@ def test_objects(pipe: Any, value: Any) -> None:
     assert not receiver.poll(0)
 
 
+def test_arguments_by_name(both: ModuleType, pipe: Any) -> None:
+    receiver, sender = pipe
+    sender.send(obj=1)
+    sender.send_bytes(buf=b"abc", offset=1, size=1)
+    assert receiver.poll(timeout=1)
+    assert (receiver.recv(), receiver.recv_bytes(maxlength=1)) == (1, b"b")
+    for wrong in ({}, {"object": 1}, {"obj": 1, "more": 2}):
+        with pytest.raises(TypeError):
+            sender.send(**wrong)
+    with pytest.raises(TypeError):
+        sender.send(1, obj=1)
+
+
 @pytest.mark.parametrize("size", [0, 1, 16_384, 16_385, 3_000_000])
 def test_bytes_of_any_size(pipe: Any, size: int) -> None:
     receiver, sender = pipe

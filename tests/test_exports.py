@@ -7,11 +7,13 @@ import ast
 import importlib
 import inspect
 import multiprocessing
+import operator
 import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -103,6 +105,49 @@ def test_public_attributes_of_classes_are_there(name: str, word: str) -> None:
     theirs, ours = pair(name)
     wanted = {attribute for attribute in dir(getattr(theirs, word)) if not attribute.startswith("_")}
     assert wanted - set(dir(getattr(ours, word))) == set()
+
+
+def parameters(function: Any) -> dict[str, inspect.Parameter]:
+    """Those that may be given by name."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != "self"
+    }
+
+
+def exported_callables() -> list[tuple[str, str]]:
+    """Functions, classes and public methods in `__all__` of the standard library's modules."""
+    found = []
+    for name in ["", *STANDARD]:
+        theirs, _ = pair(name)
+        for word in getattr(theirs, "__all__", ()):
+            if name == "shared_memory" or word == "SharedMemoryManager":
+                continue  # not there yet
+            thing = getattr(theirs, word)
+            if callable(thing) and not word.startswith("_"):
+                found.append((name, word))
+            if inspect.isclass(thing):
+                methods = [method for method in dir(thing) if not method.startswith("_")]
+                found += [(name, f"{word}.{method}") for method in methods if callable(getattr(thing, method))]
+    return found
+
+
+@pytest.mark.parametrize(("name", "path"), exported_callables(), ids=lambda value: value)
+def test_parameters_have_the_names_of_the_standard_librarys(name: str, path: str) -> None:
+    """Programs give arguments by name; ours may have more, and demand none that theirs does not."""
+    theirs, ours = (operator.attrgetter(path)(module) for module in pair(name))
+    try:
+        wanted = parameters(theirs)
+    except ValueError:
+        return  # a built-in exception
+    there = parameters(ours)
+    assert wanted.keys() - there.keys() == set()
+    places = [word for word in there if word in wanted]
+    assert places == list(wanted)
+    demanded = {word for word, parameter in there.items() if parameter.default is parameter.empty}
+    everything = inspect.signature(theirs).parameters
+    assert demanded - {word for word, parameter in everything.items() if parameter.default is parameter.empty} == set()
 
 
 def test_stub_and_extension_have_the_same_names() -> None:

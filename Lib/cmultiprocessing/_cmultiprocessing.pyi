@@ -644,7 +644,7 @@ class SimpleRingQueue:
     def _maxsize(self) -> int:
         """How many items there may be."""
 
-    def put(self, obj: Any, /) -> None:
+    def put(self, obj: Any) -> None:
         """Put an object into the queue: it is there when this returns.
 
         Raises:
@@ -728,7 +728,7 @@ class RingQueue(SimpleRingQueue):
             ValueError: this process has closed the queue.
         """
 
-    def put_nowait(self, obj: Any, /) -> None:
+    def put_nowait(self, obj: Any) -> None:
         """put(obj, False)."""
 
     def get_nowait(self) -> Any:
@@ -827,7 +827,7 @@ class Connection:
     def readable(self) -> bool: ...
     @property
     def writable(self) -> bool: ...
-    def send(self, obj: Any, /) -> None: ...
+    def send(self, obj: Any) -> None: ...
     def recv(self, timeout: float | None = None) -> Any: ...
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None: ...
     def recv_bytes(self, maxlength: int | None = None, *, timeout: float | None = None) -> bytes: ...

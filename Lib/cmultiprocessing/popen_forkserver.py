@@ -17,14 +17,14 @@ __all__ = ["Popen"]
 class _DupFd:
     """A descriptor that travels with the request; here is its place in the list."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self, ind: int) -> None:
+        self.ind = ind
 
     def detach(self) -> int:
         """The descriptor, now the caller's."""
         fds = forkserver.get_inherited_fds()
         assert fds is not None, "made for a child of the fork server"
-        return fds[self.index]
+        return fds[self.ind]
 
 
 # Seconds that the server takes at most to say how a child was killed that is dead already, unless it is stopped.

@@ -69,14 +69,20 @@ class ForkingPickler(pickle.Pickler):
         return buffer.getbuffer()
 
     @staticmethod
-    def loads(data: Any, *, buffers: Any = None) -> Any:
+    def loads(
+        data: Any, *, fix_imports: bool = True, encoding: str = "ASCII", errors: str = "strict", buffers: Any = None
+    ) -> Any:
         """The object in a pickle.
 
         Args:
             data: bytes, or anything with the buffer interface.
+            fix_imports: for pickles of Python 2, as those below; see pickle.loads().
+            encoding: of their strings.
+            errors: what to do with bytes that are not of that encoding.
             buffers: protocol 5 buffers, in order.
         """
-        return Unpickler(io.BytesIO(data), buffers=buffers).load()
+        file = io.BytesIO(data)
+        return Unpickler(file, fix_imports=fix_imports, encoding=encoding, errors=errors, buffers=buffers).load()
 
 
 def _standard_reducers() -> dict[type, Callable[[Any], Any]]:

@@ -112,6 +112,16 @@ int mp_arguments_sort(const mp_signature *signature, PyObject *const *args, Py_s
     return check_required(signature, values);
 }
 
+PyObject *mp_arguments_object(const char *function, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames)
+{
+    if (mp_likely(nargs == 1 && kwnames == NULL))
+        return args[0];
+    const mp_signature signature = {function, {"obj"}, 1, 1, 1};
+    PyObject *object;
+    return mp_arguments_sort(&signature, args, nargs, kwnames, &object) < 0 ? NULL : object;
+}
+
 int mp_arguments_sort_dict(const mp_signature *signature, PyObject *args, PyObject *kwargs,
                            PyObject **values)
 {

@@ -34,7 +34,12 @@ typedef struct mp_signature {
 int mp_arguments_sort(const mp_signature *signature, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames, PyObject **values);
 
-/* The same for functions that get a tuple and a dict (tp_init). */
+/* The one argument of a METH_FASTCALL | METH_KEYWORDS function, which may be named `obj`: borrowed,
+ * or NULL with TypeError. */
+PyObject *mp_arguments_object(const char *function, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames);
+
+/* mp_arguments_sort() for functions that get a tuple and a dict (tp_init). */
 int mp_arguments_sort_dict(const mp_signature *signature, PyObject *args, PyObject *kwargs,
                            PyObject **values);
 

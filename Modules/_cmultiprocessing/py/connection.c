@@ -334,7 +334,7 @@ static PyObject *connection_exit(PyObject *self, PyObject *const *Py_UNUSED(args
 
 #define AS_METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
-PyDoc_STRVAR(send_doc, "send($self, obj, /)\n--\n\n"
+PyDoc_STRVAR(send_doc, "send($self, /, obj)\n--\n\n"
                        "Send an object, pickled; no reference to it is kept.\n\n"
                        "Raises:\n"
                        "    Exception: whatever pickling it raises; nothing was sent.\n"
@@ -403,7 +403,7 @@ PyDoc_STRVAR(poll_doc,
              "Since 2.6; documented in multiprocessing, 'Connection objects'.");
 
 static PyMethodDef connection_methods[] = {
-    {"send", mp_connection_send, METH_O, send_doc},
+    {"send", AS_METHOD(mp_connection_send), METH_FASTCALL | METH_KEYWORDS, send_doc},
     {"recv", AS_METHOD(mp_connection_recv), METH_FASTCALL | METH_KEYWORDS, recv_doc},
     {"send_bytes", AS_METHOD(mp_connection_send_bytes), METH_FASTCALL | METH_KEYWORDS,
      send_bytes_doc},

@@ -132,7 +132,8 @@ int mp_connection_send_pieces(mp_connection *self, mp_piece *pieces, size_t coun
 /* Send pieces as one plain message, whole. 0 or -1. Drops the GIL where that may take long. */
 int mp_connection_send_plain(mp_connection *self, mp_piece *pieces, size_t count, const char *call);
 
-PyObject *mp_connection_send(PyObject *object, PyObject *sent);
+PyObject *mp_connection_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames);
 PyObject *mp_connection_send_bytes(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                                    PyObject *kwnames);
 PyObject *mp_connection_send_bytes_hook(PyObject *object, PyObject *buffer);

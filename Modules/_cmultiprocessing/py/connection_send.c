@@ -357,11 +357,13 @@ static int dump(mp_connection *self, PyObject *object, mp_dumped *dumped)
     return mp_dump(self->state, codec, object, false, dumped);
 }
 
-PyObject *mp_connection_send(PyObject *object, PyObject *sent)
+PyObject *mp_connection_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames)
 {
+    PyObject *sent = mp_arguments_object("send", args, nargs, kwnames);
     mp_connection *self = mp_connection_of(object);
     mp_dumped dumped;
-    if (check_sendable(self) < 0 || dump(self, sent, &dumped) < 0)
+    if (sent == NULL || check_sendable(self) < 0 || dump(self, sent, &dumped) < 0)
         return NULL;
     int result = send_dumped(self, &dumped);
     mp_dumped_close(&dumped, result == 0);

@@ -342,16 +342,18 @@ PyObject *mp_queue_get(mp_queue_object *self, mp_time deadline)
 
 /* ---- SimpleRingQueue ---- */
 
-PyDoc_STRVAR(simple_put_doc, "put($self, obj, /)\n--\n\n"
+PyDoc_STRVAR(simple_put_doc, "put($self, /, obj)\n--\n\n"
                              "Put an object into the queue: it is there when this returns.\n\n"
                              "Raises:\n"
                              "    Exception: whatever pickling it raises; the queue is unchanged.\n"
                              "    ShutDown: the queue was shut down.\n"
                              "    MemoryError: the limit of memory that its text names.");
 
-static PyObject *simple_put(PyObject *self, PyObject *object)
+static PyObject *simple_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *kwnames)
 {
-    return mp_queue_put(mp_queue_of(self), object, MP_FOREVER);
+    PyObject *object = mp_arguments_object("put", args, nargs, kwnames);
+    return object == NULL ? NULL : mp_queue_put(mp_queue_of(self), object, MP_FOREVER);
 }
 
 PyDoc_STRVAR(simple_get_doc, "get($self, /)\n--\n\n"
@@ -499,7 +501,7 @@ static PyGetSetDef simple_getset[] = {
 };
 
 static PyMethodDef simple_methods[] = {
-    {"put", simple_put, METH_O, simple_put_doc},
+    {"put", (PyCFunction)(void (*)(void))simple_put, METH_FASTCALL | METH_KEYWORDS, simple_put_doc},
     {"get", simple_get, METH_NOARGS, simple_get_doc},
     {"empty", queue_empty, METH_NOARGS, empty_doc},
     {"_poll", (PyCFunction)(void (*)(void))queue_poll, METH_FASTCALL, poll_doc},
@@ -592,11 +594,13 @@ static PyObject *ring_get(PyObject *self, PyObject *const *args, Py_ssize_t narg
     return mp_queue_get(mp_queue_of(self), deadline);
 }
 
-PyDoc_STRVAR(put_nowait_doc, "put_nowait($self, obj, /)\n--\n\nput(obj, False).");
+PyDoc_STRVAR(put_nowait_doc, "put_nowait($self, /, obj)\n--\n\nput(obj, False).");
 
-static PyObject *ring_put_nowait(PyObject *self, PyObject *object)
+static PyObject *ring_put_nowait(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                 PyObject *kwnames)
 {
-    return mp_queue_put(mp_queue_of(self), object, MP_NO_WAIT);
+    PyObject *object = mp_arguments_object("put_nowait", args, nargs, kwnames);
+    return object == NULL ? NULL : mp_queue_put(mp_queue_of(self), object, MP_NO_WAIT);
 }
 
 PyDoc_STRVAR(get_nowait_doc, "get_nowait($self, /)\n--\n\nget(False).");
@@ -737,7 +741,8 @@ static PyObject *ring_unfinished(PyObject *object, PyObject *Py_UNUSED(ignored))
 static PyMethodDef ring_methods[] = {
     {"put", (PyCFunction)(void (*)(void))ring_put, METH_FASTCALL | METH_KEYWORDS, put_doc},
     {"get", (PyCFunction)(void (*)(void))ring_get, METH_FASTCALL | METH_KEYWORDS, get_doc},
-    {"put_nowait", ring_put_nowait, METH_O, put_nowait_doc},
+    {"put_nowait", (PyCFunction)(void (*)(void))ring_put_nowait, METH_FASTCALL | METH_KEYWORDS,
+     put_nowait_doc},
     {"get_nowait", ring_get_nowait, METH_NOARGS, get_nowait_doc},
     {"put_many", (PyCFunction)(void (*)(void))mp_queue_put_many, METH_FASTCALL | METH_KEYWORDS,
      mp_queue_put_many_doc},
