@@ -222,6 +222,21 @@ def test_item_38_key_on_the_clients_side_only(mp: Any, connection: Any, family: 
                 client.result()
 
 
+def test_item_38_a_busy_listener_that_the_kernel_knows_nothing_of(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine, or in a container without sock_diag: it may be busy, and is waited for."""
+    from cmultiprocessing import _peers
+
+    monkeypatch.setattr(_peers, "was_accepted", lambda sock: None)
+    with connection.Listener(authkey=KEY) as listener, ThreadPoolExecutor(1) as pool:
+        client = pool.submit(connection.Client, listener.address, authkey=KEY, handshake_timeout=0.1)
+        time.sleep(0.5)
+        with listener.accept() as conn:
+            client.result().send(1)
+            assert conn.recv() == 1
+
+
 def test_item_38_key_on_the_listeners_side_only_client_speaks(mp: Any, connection: Any) -> None:
     with connection.Listener(authkey=KEY) as listener, connection.Client(listener.address) as conn:
         conn.send("hello")

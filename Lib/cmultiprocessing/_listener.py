@@ -409,7 +409,8 @@ def _shake_hands(session: Session, patience: float | None, deadline: float | Non
     """Take all steps of a client.
 
     A listener that has not accepted yet is busy, and may be as long as the caller likes. One that has accepted and
-    says nothing is not going to: it has no key. Once it has spoken, it is waited for as before.
+    says nothing is not going to: it has no key. Once it has spoken, it is waited for as before; and so it is where
+    nobody knows whether it has accepted, on another machine for one.
     """
     poll = select.poll()
     while not session.advance():
@@ -420,7 +421,8 @@ def _shake_hands(session: Session, patience: float | None, deadline: float | Non
         now = time.monotonic()
         if deadline is not None and now >= deadline:
             raise _too_late(session.address)
-        if doubt is not None and now >= doubt and _peers.was_accepted(session.sock) is not False:
+        # Where the kernel cannot tell, it may be busy: the standard library waits, too.
+        if doubt is not None and now >= doubt and _peers.was_accepted(session.sock):
             raise _errors.AuthenticationError(
                 f"the listener at {session.address!r} sent no challenge within {patience} seconds: "
                 "it seems to use no key"
