@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from cmultiprocessing import managers
+from cmultiprocessing import connection, managers
 
 from tests.support.processes import wait_until
-from tests.support.scene import PATIENCE
+from tests.support.scene import PATIENCE, within
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])
@@ -114,6 +118,61 @@ def test_a_killed_server_is_told(mp: ModuleType) -> None:
         wait_until(lambda: not manager._process.is_alive(), PATIENCE, "it is dead")
         with pytest.raises((EOFError, OSError)):
             d["x"] = 1
+
+
+def test_a_stopped_server_does_not_hold_up_shutdown(mp: ModuleType) -> None:
+    manager = managers.SyncManager(ctx=mp.get_context("fork"), shutdown_timeout=0.2)
+    manager.start()
+    os.kill(manager._process.pid, signal.SIGSTOP)
+    with within(6, "shutdown()"):
+        manager.shutdown()
+    assert manager._process.exitcode == -signal.SIGKILL
+
+
+def test_requests_that_are_none(mp: ModuleType, capfd: Any) -> None:
+    """Who knows the key may still send nonsense: it is told so, the server prints nothing and serves the next one."""
+    with mp.get_context("fork").Manager() as manager:
+        d = manager.dict()
+        for begin in ((), [(None, "accept_connection", ("me",), {})]):
+            for nonsense in (b"no pickle", pickle.dumps(5), pickle.dumps((1, 2)), pickle.dumps((None, [], (), {}))):
+                with connection.Client(manager.address, authkey=mp.current_process().authkey) as conn:
+                    for request in begin:
+                        conn.send(request)
+                        assert conn.recv() == ("#RETURN", None)
+                    conn.send_bytes(nonsense)
+                    kind, text = conn.recv()
+                    assert kind == "#TRACEBACK"
+                    assert "Error" in text
+        d["x"] = 1
+        assert d["x"] == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_proxies_in_a_child_that_imports_no_managers(mp: ModuleType, tmp_path: Path) -> None:
+    """What methods return becomes the documented kind of proxy there, too."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import cmultiprocessing as mp, sys\n"
+        "def iterate(d, q):\n"
+        "    q.put(list(iter(d)))\n"
+        "if __name__ == '__main__':\n"
+        "    ctx = mp.get_context('spawn')\n"
+        "    with ctx.Manager() as manager:\n"
+        "        q = ctx.SimpleQueue()\n"
+        "        d = manager.dict(a=1)\n"
+        "        child = ctx.Process(target=iterate, args=(d, q))\n"
+        "        child.start()\n"
+        "        child.join()\n"
+        "        print(child.exitcode, q.get() if not child.exitcode else None)\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.stdout, done.stderr) == ("0 ['a']\n", "")
+
+
+def test_names_that_users_see() -> None:
+    """In tracebacks and pickles they are names of the module in the documentation."""
+    for thing in (managers.RemoteError, managers.Token, managers.ListProxy, managers.Server, managers.RebuildProxy):
+        assert thing.__module__ == managers.__name__
 
 
 def test_states(mp: ModuleType) -> None:

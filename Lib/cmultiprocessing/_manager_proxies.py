@@ -54,7 +54,7 @@ class _Held(dict[str, int]):
 
 
 #: Keys of the servers that this process knows: a proxy that arrives within another one's answer has none of its own.
-_known_keys: dict[Any, bytes] = {}
+known_keys: dict[Any, bytes] = {}
 
 
 class BaseProxy:
@@ -218,12 +218,12 @@ class BaseProxy:
 def _key_for(address: Any, manager: Any, authkey: bytes | None) -> process.AuthenticationString:
     """The key of the server at this address."""
     if authkey is None:
-        authkey = manager._authkey if manager is not None else _known_keys.get(address)
+        authkey = manager._authkey if manager is not None else known_keys.get(address)
     if authkey is None:
         authkey = process.current_process().authkey
         return process.AuthenticationString(authkey)
     key = process.AuthenticationString(authkey)
-    _known_keys[address] = key
+    known_keys[address] = key
     return key
 
 

@@ -118,8 +118,15 @@ class Server:
             conn.close()
 
     def _answer(self, conn: Any) -> Any:
-        _, name, args, kwds = conn.recv()
         try:
+            request = conn.recv()
+        except (EOFError, OSError):
+            raise  # there is nobody to be told
+        except Exception:  # what cannot be unpickled here is the client's error
+            return TRACEBACK, traceback.format_exc()
+        try:
+            _, name, args, kwds = request
+            del request  # what it refers to belongs to the object now, or to nobody
             if name not in self.public:
                 raise AttributeError(f"a manager's server has no public method {name!r}")
             result = getattr(self, name)(conn, *args, **kwds)
@@ -144,13 +151,14 @@ class Server:
             except Exception:  # what cannot be unpickled here is the client's error
                 reply = TRACEBACK, traceback.format_exc()
             else:
-                reply = self._call(conn, *request)
+                reply = self._call(conn, request)
                 del request  # what it refers to belongs to the object now, or to nobody
             _send(conn, reply, UNSERIALIZABLE)
             del reply
 
-    def _call(self, conn: Any, ident: str, name: str, args: Any, kwds: Any) -> tuple[str, Any]:
+    def _call(self, conn: Any, request: Any) -> tuple[str, Any]:
         try:
+            ident, name, args, kwds = request
             entry = self._entry(ident)
             if name not in entry.exposed:
                 return self._call_fallback(entry, name)

@@ -41,6 +41,7 @@ from ._manager_proxies import (
     PoolProxy,
     RebuildProxy,
     ValueProxy,
+    known_keys,
 )
 from ._manager_server import Server
 from .dummy import Namespace
@@ -52,9 +53,19 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseManager", "SyncManager", "BaseProxy", "Token", "SharedMemoryManager"]
 
-# Names that programs take from here although they are defined elsewhere.
-_ELSEWHERE = (RemoteError, all_methods, convert_to_error, public_methods, rebuild_as_list, reduce_array, BaseListProxy,
-              BasePoolProxy, MakeProxyType, RebuildProxy)  # fmt: skip
+# Users see these names, and pickle them, as names of this module. A child that unpickles a proxy imports it, so that it
+# has the types which that proxy makes of what methods return.
+for _thing in (
+    RemoteError, Token, Server, all_methods, convert_to_error, dispatch, public_methods, rebuild_as_list, reduce_array,
+    AcquirerProxy, ArrayProxy, AutoProxy, BarrierProxy, BaseListProxy, BasePoolProxy, BaseProxy, ConditionProxy,
+    DictProxy, EventProxy, IteratorProxy, ListProxy, MakeProxyType, NamespaceProxy, PoolProxy, RebuildProxy, ValueProxy,
+):  # fmt: skip
+    _thing.__module__ = __name__
+del _thing
+
+#: Seconds that a server has to answer when it is told to end; one that is stopped, or hangs, is terminated.
+_LAST_PATIENCE = 5.0
+
 
 class State:
     """What a manager is doing; its proxies share it."""
@@ -199,9 +210,11 @@ class BaseManager:
         if process.is_alive():
             util.info("sending shutdown message to manager")
             try:
-                conn = client(address, authkey=authkey)
+                conn = client(address, authkey=authkey, timeout=_LAST_PATIENCE)
                 try:
-                    dispatch(conn, None, "shutdown")
+                    conn.send((None, "shutdown", (), {}))
+                    if not conn.poll(_LAST_PATIENCE):
+                        raise _errors.TimeoutError(f"no answer within {_LAST_PATIENCE} seconds")
                 finally:
                     conn.close()
             except Exception as error:
@@ -215,6 +228,7 @@ class BaseManager:
                     break
         state.value = State.SHUTDOWN
         BaseProxy._address_to_local.pop(address, None)
+        known_keys.pop(address, None)  # the next server at this address has its own
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end of the server's process, at most `timeout` seconds."""
