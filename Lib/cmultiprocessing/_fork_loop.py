@@ -42,10 +42,6 @@ __all__ = ["IDLE_TIME", "Server"]
 #: Seconds without a request after which a child that waits ends.
 IDLE_TIME = 2.0
 
-#: Where starts follow each other within this time, seconds, no page is fetched beforehand: that costs more than it
-#: saves when there is no idle time to do it in.
-_TIME_TO_FETCH = 0.01
-
 _PID_SIZE = 4
 _MOST_SAID = 1 << 16
 _PAGES = b"pages "  # begins that message, which is longer than a pid therefore
@@ -90,7 +86,6 @@ class Server:
         self._poll.register(self._taken_r, select.POLLIN)
         self._hears = False  # whether it waits for requests, too
         self._pages: bytes | None = None  # which its children need; None until one has told
-        self._busy = False  # starts follow each other without pause
         _cmultiprocessing.packet_patience(control_fd, int(IDLE_TIME * 1000))
 
     def serve(self) -> None:
@@ -202,7 +197,6 @@ class Server:
             _leash.keep_private(fd)
         self._working[self._waiting.pop(pid)] = pid, (fds[0] if fds else -1)
         now = monotonic()
-        self._busy = now - self._last_taken < _TIME_TO_FETCH
         # The first one of a program may be its only one.
         wanted = self._wanted + 1 if now - self._last_taken < IDLE_TIME else 1
         self._wanted = min(wanted, self._most)
@@ -236,7 +230,7 @@ class Server:
                 _cmultiprocessing.follow_parent(self._pid)
             except ProcessLookupError:
                 os._exit(1)  # the server died at the fork
-            if self._pages is not None and not in_a_hurry and not self._busy:
+            if self._pages is not None and not in_a_hurry:
                 _cmultiprocessing.fetch_pages(self._pages)
             work = self._wait_for_work()
             self._begin(work)
