@@ -332,6 +332,7 @@ def check_flat(seen: list[dict[str, int]]) -> None:
         assert last[name] <= first[name] * 1.02 + slack.get(name, 0), f"{name} grew from {first[name]} to {last[name]}"
 
 
+@pytest.mark.no_sanitizer
 @pytest.mark.watchdog(600)
 @pytest.mark.parametrize("kind", ["Value", "Array", "large Array", "structure", "BufferWrapper", "view"])
 def test_item_55_made_and_dropped(kind: str) -> None:
@@ -365,6 +366,7 @@ def use_array(value: Any, array: Any) -> None:
     array[value.value] = 1.0
 
 
+@pytest.mark.no_sanitizer
 @pytest.mark.watchdog(600)
 @pytest.mark.parametrize("method", METHODS)
 def test_item_55_given_to_children(method: str) -> None:
