@@ -145,7 +145,9 @@ int mp_connection_send_plain(mp_connection *self, mp_piece *pieces, size_t count
     unsigned char head[MP_FRAME_HEAD_MAX];
     uint64_t size = size_of(pieces + 1, count - 1);
     pieces[0] = (mp_piece){head, mp_frame_head(size, head)};
-    return mp_connection_send_pieces(self, pieces, count, call);
+    int result = mp_connection_send_pieces(self, pieces, count, call);
+    pieces[0] = (mp_piece){NULL, 0}; // the head ends with this call
+    return result;
 }
 
 /* ---- bytes ---- */
