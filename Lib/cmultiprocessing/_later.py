@@ -4,10 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
-__all__ = ["missing", "missing_class", "missing_function"]
+__all__ = ["missing", "missing_class"]
 
 
 def missing(module: str, name: str) -> NotImplementedError:
@@ -18,18 +17,6 @@ def missing(module: str, name: str) -> NotImplementedError:
         name: its name there.
     """
     return NotImplementedError(f"{module}.{name} is not implemented yet")
-
-
-def missing_function(module: str, name: str) -> Callable[..., NoReturn]:
-    """A function that raises `missing`."""
-
-    def function(*_args: Any, **_kwargs: Any) -> NoReturn:
-        raise missing(module, name)
-
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = module
-    function.__doc__ = "Not implemented yet."
-    return function
 
 
 def missing_class(module: str, name: str) -> Any:

@@ -875,14 +875,6 @@ PyObject *mp_decode(mp_state *state, const void *record)
     return mp_likely(object != NULL) ? object : damaged(state);
 }
 
-void mp_decode_drop(const void *record)
-{
-    uint64_t words[2];
-    memcpy(words, record, sizeof(words));
-    if (mp_record_kind(words[0]) == MP_RECORD_LINK)
-        mp_message_drop(words[1]);
-}
-
 /* ---- connections ---- */
 
 static int dump_custom(PyTypeObject *class, PyObject *object, bool relative, mp_dumped *dumped)

@@ -48,9 +48,6 @@ void mp_outgoing_cancel(mp_outgoing *outgoing);
  * NULL with an exception set on failure: the item is gone then. */
 PyObject *mp_decode(mp_state *state, const void *record);
 
-/* Release a taken record that nobody wants. */
-void mp_decode_drop(const void *record);
-
 /* ---- pickles for connections ----
  *
  *     mp_dumped dumped;

@@ -583,11 +583,6 @@ bool mp_ring_empty(const mp_ring_handle *ring)
     return mp_word_count(head) == mp_word_count(mp_load_acquire64(&ring->shm->tail));
 }
 
-uint32_t mp_ring_limit(const mp_ring_handle *ring)
-{
-    return ring->shm->limit == MP_RING_ITEMS_MAX ? 0 : ring->shm->limit;
-}
-
 uint32_t mp_ring_state(const mp_ring_handle *ring)
 {
     return mp_load_acquire32(&ring->shm->closed);

@@ -87,8 +87,6 @@ mp_status mp_ring_take_slow(mp_ring_handle *ring, uint32_t most, mp_ring_batch *
 
 uint32_t mp_ring_size(const mp_ring_handle *ring);
 bool mp_ring_empty(const mp_ring_handle *ring);
-/* 0: no limit. */
-uint32_t mp_ring_limit(const mp_ring_handle *ring);
 
 /* Stop puts; `immediate`: drop what is in, too. Wakes everybody. Call it without the GIL;
  * MP_INTERRUPTED: again. */
