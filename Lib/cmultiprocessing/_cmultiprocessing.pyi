@@ -50,9 +50,6 @@ def family_join(descriptor: int, ticket: bytes, /) -> None:
 def family_leave() -> None:
     """This process ends in order: what it still holds locked stays locked."""
 
-def child_reaped() -> None:
-    """A child was reaped: a good moment to give back what dead processes owned."""
-
 def family_collect() -> bool:
     """Give back now what nobody holds any more; False when another process is at it."""
 
@@ -111,6 +108,50 @@ def watch_child(pid: int, /) -> int:
     Raises:
         OSError: no descriptor is left.
     """
+
+class Ending:
+    """What this process knows of the end of a child.
+
+    Each method is one step: neither a signal handler nor an exception comes between what is taken and what is noted.
+
+    Args:
+        pid: the child.
+        leash: what `private_pipe` made; closed when the child has ended.
+        reports: a pipe that reports come through, the caller's; -1: there is none.
+        told: the exit code if the pipe has told it already.
+    """
+
+    def __init__(self, pid: int, leash: int, reports: int = -1, told: int | None = None) -> None: ...
+    @property
+    def told(self) -> int | None:
+        """The exit code as it was told; the child may live still."""
+
+    @property
+    def over(self) -> bool:
+        """Whether no further report will come."""
+
+    def listen(self, timeout: float | None, /) -> bool:
+        """Wait until a report has told the exit code, or nobody is left to tell it; whether `told` is known.
+
+        Args:
+            timeout: seconds; None for ever; 0: only what is there.
+
+        Raises:
+            OSError: the pipe is closed.
+        """
+
+    def note(self, code: int, /) -> int:
+        """The child has ended, and was reaped. Only the first code counts, and is returned."""
+
+    def reap(self) -> int | None:
+        """Reap this child of this process if it has ended; its exit code, None while it runs.
+
+        Raises:
+            ChildProcessError: somebody else reaped it.
+        """
+
+    def give_up(self) -> None:
+        """No report is expected any more: a code that was not told stays unknown."""
 
 def wait_readable(fd: int, timeout: float | None, /) -> bool:
     """Wait until a descriptor is ready for reading, at most `timeout` seconds; whether it is."""

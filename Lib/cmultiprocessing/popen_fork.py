@@ -2,11 +2,11 @@
 """Start a process with fork, and follow any child of this process to its end."""
 from __future__ import annotations
 
-import _thread
 import os
 from _signal import SIGINT, SIGKILL, SIGTERM  # type: ignore[import-not-found]
 
-from . import _cmultiprocessing, _leash, _log_records, _signals, process
+from . import _cmultiprocessing, _log_records, _signals, process
+from ._cmultiprocessing import Ending as Ending
 from ._cmultiprocessing import OwnedDescriptor as OwnedDescriptor
 from ._cmultiprocessing import wait_readable
 
@@ -14,14 +14,6 @@ __all__ = ["Popen"]
 
 # Where somebody else took the exit status, nobody can know it. asyncio and the fork server say the same.
 UNKNOWN_EXIT_CODE = 255
-
-#: The longest time that select.poll takes, ms.
-_LONGEST_POLL = 2**31 - 1
-
-
-# One thread reaps, the others wait for that moment: nobody sees "ended" without the exit code. Never held while waiting
-# for a process.
-_reap_lock = _thread.RLock()
 
 
 class Popen:
@@ -35,8 +27,8 @@ class Popen:
     sentinel: int
     returncode: int | None = None
     finalizer: OwnedDescriptor | None = None
-    _reaping = False
     _leash_end = -1
+    _ending: Ending
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
         _cmultiprocessing.flush_std_streams()
@@ -57,33 +49,33 @@ class Popen:
         if self.returncode is None:
             if not flag:
                 self._is_ready(None)
-            with _reap_lock:
-                # A signal handler that comes here while its thread reaps has to wait for its next chance.
-                if self.returncode is None and not self._reaping:
-                    self._reaping = True
-                    try:
-                        self._reap()
-                    finally:
-                        self._reaping = False
+            self._reap()
         return self.returncode
 
+    # Threads and signal handlers may come here while others are between any two instructions of it: what must not be
+    # told or done twice is in Ending, and each of its methods is one step.
     def _reap(self) -> None:
+        try:
+            self.returncode = self._ending.reap()
+        except ChildProcessError:
+            code = self._status_elsewhere()
+            if code is not None:
+                self._ended(code)
+
+    def _status_elsewhere(self) -> int | None:
+        """The exit code of a child that was not reaped here. A library's own waitpid() may know it."""
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
             from . import util  # weakref and threading come with it, and every fork would pay for them
 
             util.sub_warning("exit status of process %s was taken by somebody else", self.pid)
-            self._ended(UNKNOWN_EXIT_CODE)
-            return
-        if pid == self.pid:
-            self._ended(os.waitstatus_to_exitcode(status))
+            return UNKNOWN_EXIT_CODE
+        return os.waitstatus_to_exitcode(status) if pid == self.pid else None
 
-    def _ended(self, returncode: int) -> None:
+    def _ended(self, code: int) -> None:
         """Note the end, and give back what only a living child needs."""
-        self.returncode = returncode
-        _leash.drop(self._leash_end)
-        _cmultiprocessing.child_reaped()
+        self.returncode = self._ending.note(code)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end.
@@ -139,11 +131,13 @@ class Popen:
             process_obj._bootstrap, process_obj._needs_leash(), process._names, _signals.work_for_child()
         )
         self.finalizer = OwnedDescriptor(self.sentinel)
+        self._ending = Ending(self.pid, self._leash_end)
 
     def _watch_child(self) -> None:
         """Follow the child of this process that has just been started; one that cannot be followed is ended."""
         self.sentinel = _cmultiprocessing.watch_child(self.pid)
         self.finalizer = OwnedDescriptor(self.sentinel)
+        self._ending = Ending(self.pid, self._leash_end)
 
 
 def _load_exit_work() -> None:
@@ -153,4 +147,3 @@ def _load_exit_work() -> None:
 
 _log_records.watch(process.current_name)
 process.load_exit_work = _load_exit_work
-os.register_at_fork(after_in_child=_reap_lock._at_fork_reinit)  # type: ignore[attr-defined]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
-from _thread import allocate_lock
 from time import monotonic
 
 from . import _cmultiprocessing, _leash, _requests, forkserver, popen_fork, process, resource_tracker, spawn
@@ -41,13 +39,9 @@ class Popen(popen_fork.Popen):
     method = "forkserver"
     DupFd = _DupFd
     _status_r = -1
-    _code: int | None = None  # as it was said; the process may live still
-    _gone = False  # the server reaped it, or is dead itself
     _status_owner: popen_fork.OwnedDescriptor | None = None
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
-        # One thread at a time: the end of the pipe means something only to whoever has read what came before it.
-        self._hearing = allocate_lock()
         self._fds: list[int] = []
         super().__init__(process_obj)
 
@@ -79,9 +73,10 @@ class Popen(popen_fork.Popen):
                 tracker_fd=resource_tracker.running_fd(),
                 fds=self._fds,
             )
-            self.pid, self._code, self._status_r = forkserver.start_child(request)
+            self.pid, code, self._status_r = forkserver.start_child(request)
             self._status_owner = popen_fork.OwnedDescriptor(self._status_r)
-            if self._code is None:
+            self._ending = popen_fork.Ending(self.pid, self._leash_end, self._status_r, code)
+            if code is None:
                 self._watch()
             else:
                 self._watch_the_dead()
@@ -104,56 +99,36 @@ class Popen(popen_fork.Popen):
             raise
         self.finalizer = popen_fork.OwnedDescriptor(self.sentinel)
         # The server says that a child has ended before it reaps it: if it did not yet, the pidfd is that child's.
-        self._hear()
-        if self._gone:
+        self._ending.listen(0)
+        if self._ending.over:
             self.finalizer()
             self._watch_the_dead()
 
     def _watch_the_dead(self) -> None:
         """It was reaped before anybody could follow it. The pipe for its exit code ends, and so gets ready for good."""
-        self._hear()
-        self._gone = True
-        if self._code is None:
-            self._code = _requests.UNKNOWN_EXIT_CODE  # its server died first
+        self._ending.listen(0)
+        self._ending.give_up()  # what is not known by now: its server died first
         self.sentinel = self._status_r
         self.finalizer = self._status_owner
 
-    def _hear(self) -> None:
-        """Take what has been said about the exit code. First comes the child's word, if there is one."""
-        with self._hearing:
-            while not self._gone:
-                try:
-                    report = _requests.read_report(self._status_r)
-                except BlockingIOError:
-                    return
-                if self._code is None:
-                    self._code = _requests.UNKNOWN_EXIT_CODE if report is None else report[2]
-                self._gone = report is None or report[0] == _requests.ENDED
-
     def _is_ready(self, timeout: float | None) -> bool:
         """Whether the child ends within `timeout` seconds, and its exit code is known."""
-        if self._gone and self._code is not None:
+        ending = self._ending
+        if ending.over:
             return True
         begin = monotonic()
         if not super()._is_ready(timeout):
             return False
-        if self._code is None:
-            self._hear()
-        if self._code is None:
-            # Killed: the server says how, and may not have come to it yet.
-            rest = None if timeout is None else max(timeout - (monotonic() - begin), _REAPING_TIME)
-            self._wait_for_word(rest)
-            self._hear()
-        return self._code is not None
-
-    def _wait_for_word(self, timeout: float | None) -> None:
-        poll = select.poll()
-        poll.register(self._status_r, select.POLLIN)
-        poll.poll(None if timeout is None else min(timeout * 1000, popen_fork._LONGEST_POLL))
+        if ending.listen(0):
+            return True
+        # Killed: the server says how, and may not have come to it yet.
+        return ending.listen(None if timeout is None else max(timeout - (monotonic() - begin), _REAPING_TIME))
 
     def _reap(self) -> None:
-        if self._is_ready(0) and self._code is not None:
-            self._ended(self._code)
+        if self._is_ready(0):
+            code = self._ending.told
+            assert code is not None, "it is ready"
+            self._ended(code)
 
     def close(self) -> None:
         """Close the sentinel and the pipe."""

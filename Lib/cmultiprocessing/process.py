@@ -281,7 +281,8 @@ class BaseProcess:
                 raise ValueError(f"cannot close {self._name!r} while it runs: first join() it, or terminate() it")
             _children.discard(self)
             self._popen.close()
-            del self._sentinel
+            self._closed = True  # first: a handler that asks now is not to be told that nothing was started
+            self.__dict__.pop("_sentinel", None)  # one that raised may have left it away
             self._popen = None
         self._closed = True
 

@@ -16,6 +16,19 @@ int mp_ready_descriptor(void)
     return ends[0];
 }
 
+mp_status mp_child_reap(uint32_t process, int *code)
+{
+    int status;
+    pid_t reaped;
+    do {
+        reaped = waitpid((pid_t)process, &status, WNOHANG);
+    } while (reaped < 0 && errno == EINTR);
+    if (reaped <= 0)
+        return reaped == 0 ? MP_WOULD_BLOCK : MP_SYSTEM;
+    *code = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+    return MP_OK;
+}
+
 void mp_child_end(uint32_t process)
 {
     kill((pid_t)process, SIGKILL);

@@ -120,6 +120,10 @@ void mp_private_close(int file);
 /* A descriptor, close-on-exec, that is always ready for reading: a pipe without a writer. -1: none is left. */
 int mp_ready_descriptor(void);
 
+/* Reap a child that has ended, without waiting. MP_OK: *code is its exit code, or minus the signal that
+ * killed it. MP_WOULD_BLOCK: it runs. MP_SYSTEM: errno; ECHILD: no child, or reaped by somebody else. */
+mp_status mp_child_reap(uint32_t process, int *code);
+
 /* Kill a child and reap it. */
 void mp_child_end(uint32_t process);
 

@@ -71,17 +71,6 @@ static PyObject *family_join(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(reaped_doc,
-             "child_reaped()\n--\n\n"
-             "A child was reaped: a good moment to give back what dead processes owned.\n");
-
-static PyObject *child_reaped(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    if (mp_family.base != NULL && mp_family_enter() == MP_OK)
-        mp_reclaim_death();
-    Py_RETURN_NONE;
-}
-
 PyDoc_STRVAR(collect_doc,
              "family_collect()\n--\n\n"
              "Give back now what nobody holds any more. Returns whether this process could do it:\n"
@@ -122,7 +111,6 @@ static PyMethodDef family_methods[] = {
     {"family_start", family_start, METH_NOARGS, start_doc},
     {"family_reserve", family_reserve, METH_NOARGS, reserve_doc},
     {"family_join", family_join, METH_VARARGS, join_doc},
-    {"child_reaped", child_reaped, METH_NOARGS, reaped_doc},
     {"family_collect", family_collect, METH_NOARGS, collect_doc},
     {"family_statistics", family_statistics, METH_NOARGS, statistics_doc},
     {NULL, NULL, 0, NULL},

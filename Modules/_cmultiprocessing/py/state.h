@@ -23,7 +23,7 @@
     X(event_type) X(barrier_type) X(simple_ring_type) X(ring_type) X(codec_type) \
     X(pickling_type) X(reducers_type) X(buffer_type) X(block_type) X(synchronized_base_type) \
     X(synchronized_type) X(synchronized_array_type) X(synchronized_string_type) \
-    X(connection_type) X(owned_descriptor_type)
+    X(connection_type) X(owned_descriptor_type) X(ending_type)
 #define MP_STATE_OBJECTS(X) \
     X(owner_died_warning) X(memory_limit_error) X(rebuild) X(codec) \
     X(typecodes) X(ctypes_entries) X(describe_ctype) X(cell_code) X(reduce_synchronized) \
@@ -77,6 +77,7 @@ int mp_pickling_exec(PyObject *module);
 int mp_codec_exec(PyObject *module);
 int mp_queue_exec(PyObject *module);
 int mp_descriptors_exec(PyObject *module);
+int mp_ending_exec(PyObject *module);
 int mp_sharedctypes_exec(PyObject *module);
 int mp_connection_exec(PyObject *module);
 int mp_packet_exec(PyObject *module);
