@@ -18,6 +18,7 @@ from typing import Any
 
 import cmultiprocessing
 import pytest
+from cmultiprocessing._fork_loop import IDLE_TIME
 
 from tests.support.processes import descendants, info, wait_until
 
@@ -264,6 +265,25 @@ def test_server_ends_with_the_program() -> None:
         assert done.stderr == ""
         pid = int(done.stdout)
         wait_until(lambda pid=pid: info(pid) is None, 10.0, "the server had ended")  # type: ignore[misc]
+
+
+def test_server_ends_soon_though_children_wait() -> None:
+    """Whoever reads what the program prints waits for the last process that has its output open."""
+    code = textwrap.dedent(f"""
+        import sys, time
+        sys.path.insert(0, {LIBRARY!r})
+        import cmultiprocessing as mp
+        ctx = mp.get_context("forkserver")
+        if __name__ == "__main__":
+            for _ in range(5):
+                process = ctx.Process(target=int)
+                process.start()
+                process.join()
+            print(time.monotonic())
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    took = time.monotonic() - float(done.stdout)
+    assert took < IDLE_TIME / 2, f"the end of the server took {took:.3f} s"
 
 
 def start_another(connection: Any) -> None:

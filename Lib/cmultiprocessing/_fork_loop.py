@@ -84,7 +84,10 @@ class Server:
         self._taken.register(self._taken_r, select.POLLIN)
         self._poll = select.poll()
         self._poll.register(self._taken_r, select.POLLIN)
+        self._asker = select.poll()  # for POLLHUP alone
+        self._asker.register(control_fd, 0)
         self._hears = False  # whether it waits for requests, too
+        self._is_let_go = False  # whether nobody can ask any more
         self._pages: bytes | None = None  # which its children need; None until one has told
         _cmultiprocessing.packet_patience(control_fd, int(IDLE_TIME * 1000))
 
@@ -97,17 +100,25 @@ class Server:
 
     def _turn(self) -> bool:
         """Handle what happens next; False at the end."""
-        self._hear(not self._waiting)
+        self._hear(not self._waiting and not self._is_let_go)
         for fd, event in self._poll.poll():
             if fd == self._taken_r:
                 self._hear_child()
             elif fd != self._control_fd:
                 self._note_end(fd)
             elif event & select.POLLHUP:
-                return False
+                self._is_let_go = True
             elif not self._waiting:
                 self._prepare_child(in_a_hurry=True)
-        return True
+        return not self._is_let_go or self._has_listeners()
+
+    def _has_listeners(self) -> bool:
+        """Whether somebody is there to hear how a child ends: the sockets of one that ends are closed before that."""
+        poll = select.poll()
+        pipes = [status_w for _, status_w in self._working.values() if status_w >= 0]
+        for status_w in pipes:
+            poll.register(status_w, 0)
+        return len(poll.poll(0)) < len(pipes)
 
     def _hear(self, hear: bool) -> None:
         """While children wait, a request wakes one of them, and the server stays asleep."""
@@ -213,7 +224,8 @@ class Server:
             del self._waiting[pid]
             if self._places:
                 _leash.drop(self._places.pop())
-            if monotonic() - self._last_taken >= IDLE_TIME:
+            # Where nobody is left who could ask, those forked now would end at once, and be forked again.
+            if monotonic() - self._last_taken >= IDLE_TIME or self._asker.poll(0):
                 self._wanted = 0
         if status_w >= 0:
             # Told before it is reaped: until then its pid is nobody else's.

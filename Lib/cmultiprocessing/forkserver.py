@@ -61,7 +61,7 @@ class ForkServer:
         self._preload_modules: list[str] = ["__main__"]
         self._preload_on_error = "ignore"
         self._preload_failed = False
-        self._silences = 0  # how often the server that runs has not answered
+        self._silences = 0  # how often in a row the server that runs has not answered
         self._retired: list[int] = []  # servers that end when their last child has ended
         #: How many children the server keeps ready at most. Read when it is started.
         self._most_waiting = min(8, 2 * len(os.sched_getaffinity(0)))
@@ -219,6 +219,7 @@ class ForkServer:
                     os.close(status_w)
                 report = _requests.read_report(status_r)
                 if report is not None:
+                    self._silences = 0  # where threads ask at a time, one too many or too few matters to nobody
                     return _first_report(*report, status_r)
             except BaseException:
                 os.close(status_r)
