@@ -7,6 +7,7 @@ See README.md in this folder for how to use them.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import os
 import signal
@@ -82,6 +83,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """What pytest keeps of thousands of tests is not searched for garbage after each of them: 60 ms every time."""
+    gc.collect()
+    gc.freeze()
 
 
 # --- leaks ---------------------------------------------------------------------------------------

@@ -51,14 +51,11 @@ def everything() -> frozenset[Leak]:
 def _processes() -> list[Leak]:
     """Descendants, and orphans that came back to the guardian (see guardian.py); it reaps the zombies among those."""
     me = os.getpid()
-    mine = processes.descendants(me)
-    family = {me, *(process.pid for process in mine)}
-    beside = processes.descendants(os.getppid()) if guarded else []
     found = []
-    for process in mine + [orphan for orphan in beside if orphan.pid not in family]:
+    for process in processes.descendants(os.getppid() if guarded else me):
         zombie = process.state in "ZX"
-        if zombie and process.parent != me:
-            continue  # between two other processes: theirs to reap
+        if process.pid == me or (zombie and process.parent != me):
+            continue  # a zombie between two other processes is theirs to reap
         found.append(Leak("zombie" if zombie else "process", (process.pid, process.born), str(process)))
     return found
 
@@ -94,18 +91,28 @@ def _shm() -> list[Leak]:
 def _used_by_strangers(name: str) -> bool:
     """Whether a process outside of this run has the entry mapped or open: then it is not a leak of ours."""
     ours = {process.pid for process in processes.descendants(os.getppid() if guarded else os.getpid())} | {os.getpid()}
-    path = f"{SHM}/{name}"
+    try:
+        entry = os.stat(SHM / name)
+    except FileNotFoundError:
+        return True  # gone, thanks to somebody
+    # By number: a semaphore of the C library is made under another name, which stays the one in maps.
     for process in processes.all_processes():
         if process.pid in ours:
             continue
         try:
-            if path in Path(f"/proc/{process.pid}/maps").read_text(errors="replace"):
+            if any(_is_mapped(line, entry) for line in Path(f"/proc/{process.pid}/maps").read_bytes().splitlines()):
                 return True
-            if path in [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir()]:
+            if any(os.path.samestat(os.stat(fd), entry) for fd in Path(f"/proc/{process.pid}/fd").iterdir()):
                 return True
         except OSError:
             continue  # it ended, or belongs to another user, who then cannot have our entry
     return False
+
+
+def _is_mapped(line: bytes, entry: os.stat_result) -> bool:
+    """Whether a line of /proc/PID/maps is about this file."""
+    _, _, _, device, number, *_ = line.split(None, 5)
+    return device == b"%02x:%02x" % (os.major(entry.st_dev), os.minor(entry.st_dev)) and int(number) == entry.st_ino
 
 
 #: Set by conftest.py when a guardian stands above this process: then its other children are our orphans.
