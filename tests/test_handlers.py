@@ -156,3 +156,51 @@ def test_a_handler_asks_all_the_time(ctx: Any, name: str) -> None:
         process.close()
         # Once dead, always dead.
         assert answers == sorted(answers, reverse=True)
+
+
+def test_a_handler_closes_a_listener_at_every_instruction(mp: ModuleType) -> None:
+    """As a server's handler of SIGTERM does, while the server waits: that ends, with the documented error."""
+    from cmultiprocessing.connection import Listener
+
+    for place in places():
+        listener = Listener()
+        reception = listener._listener._reception
+        more = True
+        with contextlib.suppress(OSError):
+            more = happens(
+                place,
+                listener.close,
+                lambda reception=reception: reception.next(time.monotonic() + 0.001),  # type: ignore[misc]
+            )
+        listener.close()
+        if not more:
+            assert place > 10
+            return
+
+
+def test_a_handler_asks_for_threads_at_every_instruction(mp: ModuleType) -> None:
+    from cmultiprocessing import dummy
+
+    for place in places():
+        answers: list[list[Any]] = []
+        event = lambda answers=answers: answers.append(dummy.active_children())  # noqa: E731
+        if not happens(place, event, dummy.active_children):
+            assert place > 10
+            return
+        assert answers == [[]]
+
+
+def test_a_handler_makes_a_proxy_at_every_instruction(mp: ModuleType) -> None:
+    from cmultiprocessing.managers import BaseProxy, Token
+
+    for place in places():
+        address = f"nobody {place}"  # each time the first one
+
+        def make(address: str = address) -> Any:
+            return BaseProxy(Token("list", address, "1"), "pickle", authkey=b"key", incref=False)
+
+        more = happens(place, make, make)
+        BaseProxy._address_to_local.pop(address)
+        if not more:
+            assert place > 10
+            return

@@ -73,7 +73,6 @@ class BaseProxy:
     """
 
     _address_to_local: ClassVar[dict[Any, tuple[util.ForkAwareLocal, _Held]]] = {}
-    _mutex: ClassVar[util.ForkAwareThreadLock] = util.ForkAwareThreadLock()
 
     def __init__(
         self,
@@ -85,10 +84,10 @@ class BaseProxy:
         incref: bool = True,
         manager_owned: bool = False,
     ) -> None:
-        with self._mutex:
-            local = self._address_to_local.get(token.address)
-            if local is None:
-                local = self._address_to_local[token.address] = (util.ForkAwareLocal(), _Held())
+        local = self._address_to_local.get(token.address)
+        if local is None:
+            # One step, without a lock: a signal handler or a finalizer may make a proxy while its own thread does.
+            local = self._address_to_local.setdefault(token.address, (util.ForkAwareLocal(), _Held()))
         self._tls, self._idset = local
         self._token = token
         self._id = token.id

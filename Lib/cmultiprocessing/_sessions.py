@@ -174,8 +174,8 @@ class Reception:
     def _reset(self) -> None:
         self._lock = _thread.RLock()  # an RLock: a signal handler may close() while this thread waits
         self._bell = -1
-        # Held while the bell is rung or closed: its number may mean another file right after.
-        self._bell_lock = _thread.allocate_lock()
+        # Held while the bell is rung or closed: its number may mean another file right after. Reentrant, too.
+        self._bell_lock = _thread.RLock()
         self._left_at = 0.0
         # By descriptor, in the order of their coming, which is that of their deadlines.
         self._sessions: dict[int, Session] = {}
@@ -204,13 +204,20 @@ class Reception:
             if self.closed:
                 raise OSError("listener is closed")
             return self._drive(deadline)
+        except Exception as error:
+            if not self.closed:
+                raise
+            # A signal handler of this thread may have closed it between any two instructions.
+            raise OSError("listener is closed") from error
         finally:
+            if self.closed:
+                self._drop_all()
             self._lock.release()
 
     def _drive(self, deadline: float | None) -> Session | None:
         # While nobody was here, no peer could go on: that time is not theirs.
         away = time.monotonic() - self._left_at
-        for session in self._sessions.values():
+        for session in list(self._sessions.values()):
             if session.deadline is not None:
                 session.deadline += away
         try:
@@ -238,7 +245,7 @@ class Reception:
         """Wait for something to happen, and see to it."""
         poll = select.poll()
         poll.register(self.door, select.POLLIN)
-        for fd, session in self._sessions.items():
+        for fd, session in list(self._sessions.items()):
             poll.register(fd, session.events)
             if session.deadline is not None and (deadline is None or session.deadline < deadline):
                 deadline = session.deadline

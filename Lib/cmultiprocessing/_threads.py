@@ -17,7 +17,8 @@ current_process = threading.current_thread
 
 # The threads that each thread has started. Those of a thread that is gone are gone with it.
 _children: weakref.WeakKeyDictionary[threading.Thread, set[DummyProcess]] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+# Reentrant: a signal handler or a finalizer may come here while its own thread does.
+_lock = threading.RLock()
 
 
 class DummyProcess(threading.Thread):
@@ -72,5 +73,5 @@ def active_children() -> list[DummyProcess]:
     """Threads that this thread has started, and that are alive."""
     with _lock:
         children = _children.setdefault(current_process(), set())
-        children -= {child for child in children if not child.is_alive()}
+        children -= {child for child in list(children) if not child.is_alive()}
         return list(children)
