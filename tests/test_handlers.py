@@ -204,3 +204,23 @@ def test_a_handler_makes_a_proxy_at_every_instruction(mp: ModuleType) -> None:
         if not more:
             assert place > 10
             return
+
+
+def test_a_handler_completes_a_result_at_every_instruction(mp: ModuleType) -> None:
+    """As the handler of SIGTERM of a program that waits for a pool's result does, with pool.terminate()."""
+    from cmultiprocessing._jobs import _Done
+
+    for place in places():
+        done = _Done()
+        answers: list[bool] = []
+
+        def end(done: Any = done) -> None:
+            done.wait(0)
+            done.set()
+            done.wait()
+
+        more = happens(place, end, lambda done=done, answers=answers: answers.append(done.wait(0.001)))  # type: ignore[misc]
+        assert answers[0] or place > 10, place
+        if not more:
+            assert answers == [False]
+            return

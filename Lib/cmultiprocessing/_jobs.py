@@ -7,10 +7,12 @@ completes it, so that happens once, also when one thread terminates the pool whi
 """
 from __future__ import annotations
 
+import _thread
 import itertools
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from types import GenericAlias
 
 from ._errors import ProcessError, TimeoutError
@@ -84,6 +86,56 @@ class Job:
         """Take all input now, whether or not somebody takes the results: the pool waits for the job."""
 
 
+#: Seconds after which a sleeper looks again. A signal handler or a finalizer that ends a job between its own thread's
+#: look and sleep wakes nobody.
+_SLICE = 0.5
+
+
+class _Done:
+    """Set once; any number of threads wait for it.
+
+    No lock is held while Python code runs, as threading.Event does: a signal handler may wait here, or terminate the
+    pool, while its own thread waits.
+    """
+
+    def __init__(self) -> None:
+        self._flag = False
+        self._waiters: deque[_thread.LockType] = deque()  # each is locked by its thread, and released by set()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._flag
+
+    def set(self) -> None:
+        """Set it, and wake those who wait."""
+        self._flag = True
+        while self._waiters:
+            try:
+                self._waiters.popleft().release()
+            except IndexError:
+                return  # another thread, or a handler, sets it too
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; whether it is.
+
+        Args:
+            timeout: seconds at most; None for ever.
+        """
+        if self._flag:
+            return True
+        waiter = _thread.allocate_lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        try:
+            # After the entry, not before: who sets it in between sees the entry.
+            if not self._flag:
+                waiter.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), _thread.TIMEOUT_MAX))
+        finally:
+            with suppress(ValueError):  # it was woken
+                self._waiters.remove(waiter)
+        return self._flag
+
+
 class ApplyResult(Job):
     """The result of `apply_async`, and base of that of `map_async`.
 
@@ -104,7 +156,7 @@ class ApplyResult(Job):
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
-        self._event = threading.Event()
+        self._event = _Done()
         self._results: list[Any] = []
         self._success = True
         self._callback = callback
@@ -280,7 +332,7 @@ class Stream(Job):
                 if self._has_room():
                     self._read += self._chunksize
                     return True
-                self._room.wait()
+                self._room.wait(_SLICE)
             return False
 
     def read_by(self, reader: Callable[[], bool]) -> None:
@@ -359,7 +411,7 @@ class Stream(Job):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError(f"no result within {timeout} seconds")
-                self._arrival.wait(left)
+                self._arrival.wait(_SLICE if left is None else min(left, _SLICE))
             self._taken += 1
             self._make_room()
             return result
