@@ -12,19 +12,20 @@ cd "$(dirname "$0")/../.." || exit 1
 
 library=Modules/_cmultiprocessing
 work=build/tsan
-mkdir -p "$work"
+rm -rf "$work" && mkdir -p "$work/library" || exit 1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 sources=()
 for layer in core os io shm sync structures; do
     for source in "$library/$layer"/*.c; do
-        [ -e "$source" ] && sources+=("$source")
+        [ -e "$source" ] && sources+=("$PWD/$source")
     done
 done
+compile=("${CC:-gcc}" -std=c11 -D_GNU_SOURCE -DMP_TESTING -UNDEBUG -g -O1 -fsanitize=thread "-I$PWD/$library")
+(cd "$work/library" && "${compile[@]}" -c "${sources[@]}") || exit 1
 failed=0 ran=0
 for program in "${@:-$(cd tests/native && ls -- *_test.c | sed 's/\.c$//')}"; do
     for name in $program; do
-        "${CC:-gcc}" -std=c11 -D_GNU_SOURCE -DMP_TESTING -UNDEBUG -g -O1 -fsanitize=thread "-I$library" -Itests/native \
-            "tests/native/$name.c" "${sources[@]}" -o "$work/$name" -lpthread -lm || exit 1
+        "${compile[@]}" -Itests/native "tests/native/$name.c" "$work"/library/*.o -o "$work/$name" -lpthread -lm || exit 1
         for test in $("$work/$name" | grep '^threads_'); do
             ran=$((ran + 1))
             if timeout 100 "$work/$name" "$test"; then

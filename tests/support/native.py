@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = ROOT / "Modules" / "_cmultiprocessing"
 PROGRAMS = ROOT / "tests" / "native"
+BUILT = ROOT / "build" / "native"
 LAYERS = ("core", "os", "io", "shm", "sync", "structures")
 COMMON = "-std=c11 -D_GNU_SOURCE -DMP_TESTING -UNDEBUG -g -Wall -Wextra -Wshadow -Wconversion"
 FLAVOURS = {
@@ -27,19 +29,42 @@ def compiler() -> list[str]:
 
 
 def build(program: str, flavour: str) -> Path:
-    """Compile tests/native/PROGRAM.c with the C layers, unless that was done since the last change."""
-    sources = [PROGRAMS / f"{program}.c", *(s for layer in LAYERS for s in sorted((LIBRARY / layer).glob("*.c")))]
-    inputs = [*sources, *PROGRAMS.glob("*.h"), *LIBRARY.rglob("*.h"), Path(__file__)]
-    target = ROOT / "build" / "native" / f"{program}-{flavour}"
-    if not target.exists() or target.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in inputs):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    """Compile tests/native/PROGRAM.c and link it with the C layers, unless that was done since the last change."""
+    source = PROGRAMS / f"{program}.c"
+    inputs = [source, *PROGRAMS.glob("*.h"), *_library_inputs()]
+    target = BUILT / f"{program}-{flavour}"
+    if _is_older(target, inputs):
+        objects = build_library(flavour)
         fresh = target.with_suffix(f".{os.getpid()}")
-        arguments = [*COMMON.split(), *FLAVOURS[flavour].split(), f"-I{LIBRARY}", f"-I{PROGRAMS}"]
-        subprocess.run(
-            [*compiler(), *arguments, *map(str, sources), "-o", str(fresh), "-lpthread", "-lm"], check=True, timeout=300
-        )
+        _compile(flavour, f"-I{PROGRAMS}", source, *objects, "-o", fresh, "-lpthread", "-lm")
         fresh.replace(target)
     return target
+
+
+def build_library(flavour: str) -> list[Path]:
+    """Compile the C layers, once for all programs; the object files."""
+    sources = [source for layer in LAYERS for source in sorted((LIBRARY / layer).glob("*.c"))]
+    folder = BUILT / f"library-{flavour}"
+    if _is_older(folder / "complete", _library_inputs()):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _compile(flavour, "-c", *sources, cwd=folder)
+        assert len(list(folder.glob("*.o"))) == len(sources), "two sources have one name"
+        (folder / "complete").touch()
+    return sorted(folder.glob("*.o"))
+
+
+def _library_inputs() -> list[Path]:
+    return [*LIBRARY.rglob("*.[ch]"), Path(__file__)]
+
+
+def _is_older(target: Path, inputs: list[Path]) -> bool:
+    return not target.exists() or target.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in inputs)
+
+
+def _compile(flavour: str, *arguments: str | Path, cwd: Path | None = None) -> None:
+    command = [*compiler(), *COMMON.split(), *FLAVOURS[flavour].split(), f"-I{LIBRARY}", *map(str, arguments)]
+    subprocess.run(command, check=True, timeout=300, cwd=cwd)
 
 
 def tests_of(program: str) -> list[str]:
