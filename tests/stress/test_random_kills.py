@@ -2,8 +2,8 @@
 """Random SIGKILLs, SIGSTOPs and SIGCONTs among producers, consumers and lock holders.
 
 Who has done what is kept in journals that need nothing of the library: shared anonymous memory, one word per fact, a
-word is written before or after the call that it is about. Five seconds in everyday runs; CMULTIPROCESSING_LONG_TESTS=1
-makes it thirty. A failure names the seed: CMULTIPROCESSING_SEED repeats the choices (not the schedule).
+word is written before or after the call that it is about. Five seconds per test in everyday runs;
+CMULTIPROCESSING_LONG_TESTS=1 makes it thirty, CMULTIPROCESSING_TORMENT any number. A failure names the seed: CMULTIPROCESSING_SEED repeats the choices (not the schedule).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.memory import MIB, family_bytes
 from tests.support.processes import wait_until
 from tests.support.scene import PATIENCE, Crew, scale
 
-SECONDS = scale(5, 30)
+SECONDS = float(os.environ.get("CMULTIPROCESSING_TORMENT", scale(5, 30)))
 SEED = int(os.environ.get("CMULTIPROCESSING_SEED", time.time_ns() % 2**32))
 LARGEST = 2 * MIB
 WARM = 64 * MIB  # some pages are kept on purpose
