@@ -210,12 +210,12 @@ def test_item_38_strangers_without_a_key_are_the_callers_business(
             assert conn.recv() == 1
 
 
-@pytest.mark.parametrize("family", ["AF_UNIX", "AF_INET"])
-def test_item_38_key_on_the_clients_side_only(mp: Any, connection: Any, family: str) -> None:
+@pytest.mark.parametrize(("family", "limit"), [("AF_UNIX", {}), ("AF_INET", {"handshake_timeout": 1})])
+def test_item_38_key_on_the_clients_side_only(mp: Any, connection: Any, family: str, limit: dict[str, float]) -> None:
     """Both waited for ever: the client for a challenge, the server for a message."""
     with connection.Listener(family=family) as listener, ThreadPoolExecutor(1) as pool:
-        client = pool.submit(connection.Client, listener.address, authkey=KEY)
-        with within(6, "the end of both"):
+        client = pool.submit(connection.Client, listener.address, authkey=KEY, **limit)
+        with within(1 + limit.get("handshake_timeout", 5), "the end of both"):
             with listener.accept() as conn, pytest.raises(EOFError):
                 conn.recv()
             with pytest.raises(mp.AuthenticationError, match="it seems to use no key"):

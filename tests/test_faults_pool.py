@@ -52,7 +52,7 @@ def running_in(notes: Notes, pid: int, tasks: int) -> list[int]:
 def test_item_01_a_killed_worker_costs_the_item_that_it_was_running(ctx: Any, notes: Notes) -> None:
     """The pool waits for ever for the task of a killed worker (gh-66587)."""
     with ctx.Pool(4) as pool:
-        results = [pool.apply_async(write_pid_and_sleep, (notes, i, 2.0)) for i in range(8)]
+        results = [pool.apply_async(write_pid_and_sleep, (notes, i, 1.0)) for i in range(8)]
         victim = notes.read("task1")
         mine = running_in(notes, victim, 8)
         begin = time.monotonic()

@@ -3,7 +3,8 @@
 
 Who has done what is kept in journals that need nothing of the library: shared anonymous memory, one word per fact, a
 word is written before or after the call that it is about. Five seconds per test in everyday runs;
-CMULTIPROCESSING_LONG_TESTS=1 makes it thirty, CMULTIPROCESSING_TORMENT any number. A failure names the seed: CMULTIPROCESSING_SEED repeats the choices (not the schedule).
+CMULTIPROCESSING_LONG_TESTS=1 makes it thirty, CMULTIPROCESSING_TORMENT any number. A failure names the seed:
+CMULTIPROCESSING_SEED repeats the choices (not the schedule).
 """
 
 from __future__ import annotations
