@@ -56,7 +56,7 @@ LEVELS = {
             "_dispatch _manager_protocol",
             "_crew",
             "pool",
-            "_fork_loop resource_sharer popen_spawn_posix popen_spawn_win32 dummy.connection",
+            "resource_sharer popen_spawn_posix popen_spawn_win32 dummy.connection",
             "forkserver dummy",
             "_manager_server _manager_proxies",
             "managers popen_forkserver",

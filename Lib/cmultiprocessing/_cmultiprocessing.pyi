@@ -174,7 +174,7 @@ def leave(code: int, names: dict[str, Any], /) -> NoReturn:
 
     Args:
         code: exit code.
-        names: those of the module process, among them _run_late_handlers and leaving_hook.
+        names: those of the module process, among them _run_late_handlers.
     """
 
 def leash_arm(read_end: int, /) -> None:
@@ -184,7 +184,7 @@ def leash_arm(read_end: int, /) -> None:
         read_end: the child's end of the leash. It stays open until this process ends.
     """
 
-# --- messages with descriptors, for the fork server ---
+# --- the fork server ---
 
 def packet_pair() -> tuple[int, int]:
     """Two connected sockets that keep messages whole, close-on-exec.
@@ -201,23 +201,6 @@ def packet_send(fd: int, data: bytes | memoryview, fds: Sequence[int], /) -> Non
         ValueError: too many descriptors.
     """
 
-def packet_receive(fd: int, room: int, /) -> tuple[bytes, tuple[int, ...], int, bool] | None:
-    """Wait for one message of at most `room` bytes. Of several processes that wait one gets it.
-
-    Returns:
-        (data, descriptors, user id of the sender, whether nothing is missing), None after the time of
-        packet_patience(). Without data at the end of file.
-
-    Raises:
-        OSError: the descriptor is no socket.
-    """
-
-def packet_try_receive(fd: int, room: int, /) -> tuple[bytes, tuple[int, ...], int, bool] | None:
-    """packet_receive() without waiting: None if there is no message."""
-
-def packet_patience(fd: int, milliseconds: int, /) -> None:
-    """How long packet_receive() waits, in every process that shares this end."""
-
 def get_traits() -> bytes:
     """The umask and the signal mask of this thread, for set_traits().
 
@@ -225,44 +208,66 @@ def get_traits() -> bytes:
         OSError: /proc is not there.
     """
 
-def set_traits(traits: bytes, /) -> None:
-    """Take over what get_traits() gave in another process.
+SERVER_IDLE_MS: int
+"""Time without a request after which a child of the fork server that waits ends."""
+REQUEST_DATA_MOST: int
+"""Bytes of name and start data that a request has room for."""
+REQUEST_OWN_FILES: int
+"""Descriptors that every request carries."""
+
+def request_head(
+    leashed: bool, has_tracker: bool, in_file: bool, name: bytes, preparation_size: int, traits: bytes, ticket: bytes, /
+) -> bytes:
+    """The beginning of a request to the fork server, but for the key.
+
+    Args:
+        leashed: whether the child ends with this process.
+        has_tracker: whether the first further descriptor is the resource tracker's.
+        in_file: whether the next one is the file with the start data.
+        name: of the process, UTF-8.
+        preparation_size: bytes of start data that come before the process object.
+        traits: from get_traits().
+        ticket: from family_reserve().
 
     Raises:
-        ValueError: they are damaged.
+        ValueError: traits or ticket are damaged.
     """
 
-def follow_parent(pid: int, /) -> None:
-    """Be killed when the parent dies.
+def fork_server(
+    control_fd: int,
+    key: bytes,
+    most: int,
+    known: bytes | None,
+    names: dict[str, Any],
+    load: Callable[[bytes], Any],
+    example: bytes,
+    adopt: Callable[[int, list[int]], None],
+    /,
+) -> tuple[bytes | int, int] | None:
+    """All of the fork server's life, and of its children until they are processes.
+
+    Args:
+        control_fd: the server's end of the sockets. In its children the starter's has that number.
+        key: 32 bytes that every request begins with.
+        most: how many children may wait for work.
+        known: what is prepared here, pickled; None if a child has to prepare something in any case.
+        names: those of the module process.
+        load: unpickles bytes.
+        example: a process object, pickled: children that wait unpickle it beforehand.
+        adopt: called in a child with (descriptor of the resource tracker or -1, list of descriptors) if any came with
+            the request.
+
+    Returns:
+        None at the end, in the server and in children that waited. In a child that has something to prepare: its start
+        data (bytes, or the file with them), its end of the leash.
 
     Raises:
-        ProcessLookupError: process `pid` is not the parent any more.
+        OSError: no descriptor is left.
+        Exception: in a child, what unpickling the process object raises.
     """
 
-def unfollow_parent() -> None:
-    """Outlive the parent again."""
-
-def pages_used() -> bytes:
-    """A list of the pages that this process made its own since it was forked.
-
-    Raises:
-        OSError: /proc is not there.
-    """
-
-def pages_in_common(pages: bytes, /) -> bytes:
-    """Those pages of a list that were copied from this process.
-
-    Raises:
-        OSError: /proc is not there.
-        ValueError: not a list.
-    """
-
-def fetch_pages(pages: bytes, /) -> None:
-    """Copy and look up the pages of a list now, not when they are used.
-
-    Raises:
-        ValueError: not a list.
-    """
+def ignore_interrupts() -> None:
+    """In the fork server: no SIGINT. Its children do at SIGINT what it did before."""
 
 # --- synchronisation (documented on the types themselves) ---
 

@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 __all__ = ["get_executable", "set_executable", "args_from_interpreter_flags", "program", "spawnv_passfds"]
@@ -97,13 +97,16 @@ def program(statement: str) -> str:
     return f"import sys; sys.path.append({home!r}); {statement}"
 
 
-def spawnv_passfds(path: bytes | str, args: Iterable[str | bytes], passfds: Iterable[int]) -> int:
+def spawnv_passfds(
+    path: bytes | str, args: Iterable[str | bytes], passfds: Iterable[int], environ: Mapping[str, str] | None = None
+) -> int:
     """Run a program that inherits stdin, stdout, stderr and the given descriptors only.
 
     Args:
         path: the executable; it is not looked for in PATH.
         args: its argument vector, the program's own name first.
         passfds: descriptors that stay open under the same numbers.
+        environ: what its environment has besides this process's.
 
     Returns:
         The new process's id.
@@ -116,12 +119,13 @@ def spawnv_passfds(path: bytes | str, args: Iterable[str | bytes], passfds: Iter
     subprocess = sys.modules.get("subprocess")  # its switch is honoured; vfork is its default, too
     use_vfork = True if subprocess is None else subprocess._USE_VFORK
     nothing = (-1,) * 6
+    variables = None if environ is None else [os.fsencode(f"{k}={v}") for k, v in {**os.environ, **environ}.items()]
     report_r, report_w = os.pipe()
     try:
         fork_exec: Any = _posixsubprocess.fork_exec  # its signature is not the same in all versions' stubs
         pid: int = fork_exec(
-            list(args), [os.fsencode(path)], True, tuple(sorted(map(int, passfds))), None, None, *nothing, report_r,
-            report_w, False, False, -1, None, None, None, -1, None, use_vfork,
+            list(args), [os.fsencode(path)], True, tuple(sorted(map(int, passfds))), None, variables, *nothing,
+            report_r, report_w, False, False, -1, None, None, None, -1, None, use_vfork,
         )  # fmt: skip
         return pid
     finally:

@@ -15,22 +15,25 @@ the child needs, among them the sockets themselves: so children, and their child
 
 The child itself says that it was started. A child that was killed before, and a server that was killed, say nothing,
 and the pipe for reports ends: that is how the starter knows that it may ask again. The exit code of a child that was
-killed comes from the server, in ENDED. What goes on at the other end is in _fork_loop.py, the messages in _requests.py.
+killed comes from the server, in ENDED. What goes on at the other end is in
+Modules/_cmultiprocessing/py/fork_server.c and served_child.c, the messages in _requests.py.
 
 The server ends when nobody has the other end of its sockets any more.
 """
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
+import _pickle as pickle
 import _thread
+import atexit
 import gc
 import os
 import select
 import signal
 import sys
 
-from . import _cmultiprocessing, _fork_loop, _interpreter, _leash, _requests, process, reduction, spawn
+from . import _cmultiprocessing, _interpreter, _leash, _requests, process, reduction, resource_tracker, spawn
 from ._requests import Request
+from ._spawning import set_spawning_popen
 
 TYPE_CHECKING = False  # typing costs more to import than all of this package
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ class ForkServer:
     def __init__(self) -> None:
         self._lock = _thread.RLock()
         self._forkserver_pid: int | None = None  # only if it is a child of this process
+        self._owner = 0  # which process that was
         self._control_fd = -1  # leads to the server
         self._key = b""
         self._inherited_fds: list[int] | None = None
@@ -86,6 +90,7 @@ class ForkServer:
         if on_error not in _REACTIONS:
             raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         with self._lock:
+            self._disown()
             changed = (self._preload_modules, self._preload_on_error) != (list(modules_names), on_error)
             self._preload_modules, self._preload_on_error = list(modules_names), on_error
             self._preload_failed = False
@@ -103,6 +108,7 @@ class ForkServer:
             EOFError: it must not run, since a module could not be imported.
         """
         with self._lock:
+            self._disown()
             if self._retired:
                 self._retired = [pid for pid in self._retired if _status_of(pid, os.WNOHANG) is None]
             if self._forkserver_pid is not None:
@@ -151,14 +157,12 @@ class ForkServer:
     def _spawn_server(self, control_fd: int, key: bytes) -> int:
         """Start the server's interpreter; what is not for everybody's eyes goes through an anonymous file."""
         data = {
-            **spawn.get_preparation_data("forkserver"),
+            "preparation": _pickled(get_preparation_data("forkserver")),
             "key": key,
             "preload": self._preload_modules,
             "on_error": self._preload_on_error,
             "most_waiting": self._most_waiting,
         }
-        for name in ("authkey", "prepare_logging"):
-            data.pop(name, None)  # each child gets its starter's
         family_fd, ticket = _cmultiprocessing.family_reserve()
         try:
             data_fd = os.memfd_create("fork server data")
@@ -172,7 +176,9 @@ class ForkServer:
                     raise RuntimeError("no interpreter to run: sys.executable is empty, use set_executable()")
                 options = _interpreter.args_from_interpreter_flags()
                 command: list[str | bytes] = [executable, *options, "-c", _interpreter.program(statement)]
-                return _interpreter.spawnv_passfds(executable, command, (control_fd, data_fd, family_fd))
+                # All names of the C library at once: each child would look up again what it is the first to call.
+                more = {"LD_BIND_NOW": "1"}
+                return _interpreter.spawnv_passfds(executable, command, (control_fd, data_fd, family_fd), more)
             finally:
                 os.close(data_fd)
         finally:
@@ -185,6 +191,7 @@ class ForkServer:
     def _end(self, signal_number: int) -> None:
         """Let go of the server; end and reap it, and those before it, if they are this process's children."""
         with self._lock:
+            self._disown()
             current, retired = self._forkserver_pid, self._retired
             self._retired = []
             self._forget()
@@ -285,17 +292,27 @@ class ForkServer:
             if poll.poll(0) or self._silences > _PATIENCE:
                 self._end(signal.SIGKILL)
 
-    def _adopt(self, control_fd: int, key: bytes, fds: list[int]) -> None:
-        """In a child of the server: use that server, too."""
+    def _serve(self, control_fd: int, key: bytes) -> None:
+        """In the server: have its children use it, too. Their end of the sockets gets this number."""
         self._control_fd = control_fd
         self._key = key
-        self._inherited_fds = fds
+        self._inherited_fds = []
 
-    def _after_fork(self) -> None:
-        """In a forked child: the same server, but not this process's child."""
-        self._lock = _thread.RLock()
-        self._forkserver_pid = None
-        self._retired = []
+    def _adopt(self, tracker_fd: int, fds: list[int]) -> None:
+        """In a child of the server: descriptors that came with the request."""
+        self._inherited_fds = fds
+        if tracker_fd >= 0:
+            resource_tracker._resource_tracker._fd = tracker_fd
+
+    def _disown(self) -> None:
+        """In a forked child: the same server, but not this process's child. Under the lock.
+
+        Here and not at the fork: there every child would pay for it.
+        """
+        if self._owner != os.getpid():
+            self._owner = os.getpid()
+            self._forkserver_pid = None
+            self._retired = []
 
 
 def _status_of(pid: int, flags: int) -> int | None:
@@ -316,6 +333,31 @@ def _first_report(kind: int, pid: int, value: int, status_r: int) -> tuple[int, 
     return pid, (value if kind == _requests.ENDED else None), status_r
 
 
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """What a child has to know before its process object can be unpickled.
+
+    Of most children of a program the same: what the server has prepared is not prepared again. Hence not the name,
+    which goes its own way.
+
+    Args:
+        name: the child's.
+
+    """
+    data = spawn.get_preparation_data(name)
+    data.pop("name", None)
+    data["environ"] = spawn.get_environment()  # the server has that of the day it was started
+    return data
+
+
+def _pickled(data: Any) -> bytes:
+    """What is for a process that is being started, and may have the authentication key in it."""
+    set_spawning_popen(data)
+    try:
+        return reduction.ForkingPickler.dumps(data).tobytes()
+    finally:
+        set_spawning_popen(None)
+
+
 # In the server.
 
 
@@ -329,7 +371,7 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
         ticket: which place, in hexadecimal.
     """
     # Ctrl-C is meant for those who started children, and for the children.
-    interrupt_handler = _signal.signal(signal.SIGINT, _signal.SIG_IGN)  # as it is, no member of an enum
+    _cmultiprocessing.ignore_interrupts()
     # Whatever the thread that started it blocked: each child gets the mask of the thread that starts it.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _cmultiprocessing.family_join(family_fd, bytes.fromhex(ticket))
@@ -339,23 +381,64 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
     # As the children's: they use this server while they want the same modules.
     _forkserver._preload_modules, _forkserver._preload_on_error = data.pop("preload"), data.pop("on_error")
     process._close_stdin()
-    _preload(_forkserver._preload_modules, _forkserver._preload_on_error, data)
+    preparation: bytes = data.pop("preparation")
+    everything = _preload(_forkserver._preload_modules, _forkserver._preload_on_error, preparation)
     spawn.know_environment()
+    # A child that is not yet its process is somebody who unpickles its process.
+    process.current_process()._inheriting = True  # type: ignore[attr-defined]
+    atexit._clear()  # what is registered here is not for children
+    example = _example()
     gc.collect()
     gc.freeze()  # children share these pages: do not have their collector write to them
     os.set_inheritable(control_fd, False)
-    _fork_loop.Server(control_fd, key, most_waiting, interrupt_handler, _forkserver._adopt).serve()
-    os._exit(0)
+    _cmultiprocessing.ignore_interrupts()
+    _forkserver._serve(control_fd, key)
+    known = preparation if everything else None
+    server_pid = os.getpid()
+    try:
+        work = _cmultiprocessing.fork_server(
+            control_fd, key, most_waiting, known, process._names, pickle.loads, example, _forkserver._adopt
+        )
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        if os.getpid() == server_pid:
+            os._exit(1)
+        process.leave(1)
+    if work is None:
+        _cmultiprocessing.family_leave()
+        os._exit(0)
+    spawn._main(*work)
 
 
-def _preload(names: Iterable[str], on_error: str, data: dict[str, Any]) -> None:
-    """Import the modules that every child would import."""
+def _example() -> bytes:
+    """A process object, pickled. Unpickled once, so that all names that are looked up on the way have been."""
+    context = sys.modules[f"{__package__}.context"]
+    example = _pickled(context.ForkServerProcess(target=os.getpid))
+    pickle.loads(example)
+    return example
+
+
+def _preload(names: Iterable[str], on_error: str, preparation: bytes) -> bool:
+    """Import the modules that every child would import.
+
+    Args:
+        names: of the modules.
+        on_error: what a failed import means.
+        preparation: pickled preparation data.
+
+    Returns:
+        Whether a child with the same data has nothing to prepare.
+
+    """
+    data = reduction.ForkingPickler.loads(preparation)
     main_module = {name: data.pop(name) for name in list(data) if name.startswith("init_main_from_")}
+    everything = "main_by_value" not in data and not main_module
     spawn.prepare(data)
     for name in names:
         if name == "__main__":
             try:
                 _import_main(main_module)
+                everything = "main_by_value" not in data
             except BaseException as error:
                 # Without its guard, or by sys.exit(): each child says it, with the traceback.
                 _import_failed(name, error, on_error)
@@ -368,7 +451,10 @@ def _preload(names: Iterable[str], on_error: str, data: dict[str, Any]) -> None:
                 # Not the module that is missing, as 'ignore' is for: shown once, here.
                 _import_failed(name, error, "warn" if on_error == "ignore" else on_error)
     __import__(f"{__package__}.context")  # the class of every process object is there
+    data.pop("main_by_value", None)
+    spawn.prepare(data)  # the modules may have changed directory, environment, sys.path ...
     process._flush_std_streams()
+    return everything
 
 
 def _import_main(main_module: dict[str, Any]) -> None:
@@ -401,4 +487,4 @@ get_inherited_fds = _forkserver.get_inherited_fds
 set_forkserver_preload = _forkserver.set_forkserver_preload
 connect_to_new_process = _forkserver.connect_to_new_process
 start_child = _forkserver.start_child
-os.register_at_fork(after_in_child=_forkserver._after_fork)
+os.register_at_fork(after_in_child=_forkserver._lock._at_fork_reinit)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import os
 import signal
 from time import monotonic
 
-from . import _cmultiprocessing, _leash, _requests, forkserver, popen_fork, process, resource_tracker, spawn
+from . import _cmultiprocessing, _leash, _requests, forkserver, popen_fork, process, resource_tracker
 from .popen_spawn_posix import write_start_data
 
 __all__ = ["Popen"]
@@ -51,20 +51,21 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
-        data = spawn.get_preparation_data(process_obj.name)
-        data["environ"] = spawn.get_environment()  # the server has that of the day it was started
+        data = forkserver.get_preparation_data(process_obj.name)
         _cmultiprocessing.family_start()
         lent: list[int] = []
         try:
             family_fd, ticket = _cmultiprocessing.family_reserve()
             lent.append(family_fd)
-            start_data = write_start_data(self, process_obj, data, ticket, _requests.INLINE_LIMIT)
+            start_data, preparation_size = write_start_data(self, process_obj, data, ticket, _requests.INLINE_LIMIT)
             if isinstance(start_data, int):
                 lent.append(start_data)
             leash_end, self._leash_end = _leash.new()
             lent.append(leash_end)
             request = _requests.Request(
                 start_data,
+                preparation_size=preparation_size,
+                name=process_obj.name,
                 leash_fd=leash_end,
                 family_fd=family_fd,
                 ticket=ticket,

@@ -51,6 +51,10 @@ class _StartData:
         while rest:
             rest = rest[os.write(self._fd, rest) :]
 
+    def tell(self) -> int:
+        """How many bytes there are."""
+        return self._size
+
     def result(self) -> bytes | int:
         """The bytes, or the file, positioned at its beginning; close-on-exec; the caller's."""
         if self._fd < 0:
@@ -66,7 +70,7 @@ class _StartData:
 
 def write_start_data(
     popen: Any, process_obj: process.BaseProcess, data: dict[str, Any], ticket: bytes, limit: int = -1
-) -> bytes | int:
+) -> tuple[bytes | int, int]:
     """Pickle what a child has to know.
 
     Args:
@@ -77,7 +81,7 @@ def write_start_data(
         limit: more bytes than that go into an anonymous file.
 
     Returns:
-        The bytes, or the file, positioned at its beginning; close-on-exec.
+        The bytes, or the file, positioned at its beginning, close-on-exec; and how many bytes are the preparation data.
 
     Raises:
         Exception: whatever pickling raises, with a note of what was pickled for what.
@@ -87,9 +91,9 @@ def write_start_data(
     try:
         _cmultiprocessing.pin_target(ticket)
         reduction.dump(data, written)
+        size = written.tell()
         reduction.dump(process_obj, written)
-        result: bytes | int = written.result()
-        return result
+        return written.result(), size
     except BaseException as error:
         written.drop()
         if isinstance(error, Exception):
@@ -125,7 +129,7 @@ class Popen(popen_fork.Popen):
         try:
             family_fd, ticket = _cmultiprocessing.family_reserve()
             lent.append(family_fd)
-            data_fd = write_start_data(self, process_obj, data, ticket)
+            data_fd, _ = write_start_data(self, process_obj, data, ticket)
             assert isinstance(data_fd, int)
             lent.append(data_fd)
             leash_end, self._leash_end = _leash.new()

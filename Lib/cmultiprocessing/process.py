@@ -56,8 +56,6 @@ at_main_exit_hook: Callable[[], None] | None = None
 load_exit_work: Callable[[], object] | None = None
 #: Log at level INFO.
 info_hook: Callable[..., None] | None = None
-#: In a child, with its exit code: the last that happens before its end.
-leaving_hook: Callable[[int], None] | None = None
 
 
 def _load_native() -> Any:

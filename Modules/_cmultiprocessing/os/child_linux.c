@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: PSF-2.0
 #include "os/os.h" // the contract
 
-#include <errno.h>    // EAGAIN
-#include <fcntl.h>    // F_SETSIG
-#include <signal.h>   // kill
-#include <sys/wait.h> // waitpid
-#include <unistd.h>   // pipe2, read, close
+#include <errno.h>       // EAGAIN
+#include <fcntl.h>       // F_SETSIG
+#include <signal.h>      // kill
+#include <sys/syscall.h> // pidfd_open
+#include <sys/wait.h>    // waitpid
+#include <unistd.h>      // pipe2, read, close
 
 int mp_ready_descriptor(void)
 {
@@ -33,6 +34,23 @@ void mp_child_end(uint32_t process)
 {
     kill((pid_t)process, SIGKILL);
     waitpid((pid_t)process, NULL, 0);
+}
+
+int mp_child_open(uint32_t process)
+{
+    return (int)syscall(SYS_pidfd_open, (pid_t)process, 0U); // glibc knows it since 2.36
+}
+
+int mp_child_exit_code(uint32_t process, int unknown)
+{
+    siginfo_t end;
+    int result;
+    do
+        result = waitid(P_PID, (id_t)process, &end, WEXITED | WNOWAIT);
+    while (result != 0 && errno == EINTR);
+    if (result != 0)
+        return unknown; // ECHILD: SIGCHLD is ignored here, or somebody waits for all children
+    return end.si_code == CLD_EXITED ? end.si_status : -end.si_status;
 }
 
 mp_status mp_leash_arm(int file)

@@ -127,6 +127,14 @@ mp_status mp_child_reap(uint32_t process, int *code);
 /* Kill a child and reap it. */
 void mp_child_end(uint32_t process);
 
+/* A descriptor, close-on-exec, that is ready for reading when a child, which is not reaped, has ended.
+ * -1: none is left. */
+int mp_child_open(uint32_t process);
+
+/* The exit code of a child that has ended, minus the signal that killed it; `unknown` where somebody
+ * else took it. The child is not reaped: its number is nobody else's yet. */
+int mp_child_exit_code(uint32_t process, int unknown);
+
 /* Have the kernel kill this process, at any instruction, when no process has the other end of the
  * pipe `file` any more; at once if that is so now. `file` stays open until this process ends. */
 mp_status mp_leash_arm(int file);

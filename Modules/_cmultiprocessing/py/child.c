@@ -8,7 +8,7 @@
  * each object that it so much as looks at; each lies on some page of the parent, which is copied then, and
  * a page costs two microseconds. Hence borrowed references and names made in the parent. What programs
  * replace (os.fork, os._exit, _bootstrap) is looked up when it is called. */
-#include "py/state.h" // names, exec step
+#include "py/child.h" // the contract
 
 #include "py/arguments.h" // deadlines
 #include "py/blocking.h"  // waiting
@@ -20,6 +20,8 @@
 #include "structures/notifier.h" // items that somebody waits for
 #include "sync/lock.h"           // locks that stay locked
 
+#include <errno.h>  // EINTR
+#include <string.h> // memcpy
 #include <unistd.h> // _exit, close
 
 /* Borrowed; NULL if there is none, without an exception. */
@@ -101,9 +103,9 @@ static PyObject *join_threads(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 /* Nothing that fails here keeps the process from ending, and nothing is released. */
-static void call_reported(PyObject *function, PyObject *argument)
+static void call_reported(PyObject *function)
 {
-    if (PyObject_Vectorcall(function, &argument, argument != NULL, NULL) == NULL)
+    if (PyObject_CallNoArgs(function) == NULL)
         PyErr_WriteUnraisable(function);
 }
 
@@ -113,14 +115,26 @@ static void run_exit_handlers(mp_state *state, PyObject *names)
     PyObject *count = PyObject_CallNoArgs(state->count_exit_handlers);
     PyObject *run = PyDict_GetItemWithError(names, state->name__run_late_handlers);
     if (run != NULL && (count == NULL || PyObject_IsTrue(count) != 0))
-        call_reported(run, NULL);
+        call_reported(run);
 }
 
-static void report_leaving(mp_state *state, PyObject *names, long code)
+void mp_report(int status_file, mp_report_kind kind, int32_t process, int32_t value)
 {
-    PyObject *hook = PyDict_GetItemWithError(names, state->name_leaving_hook);
-    if (hook != NULL && hook != Py_None)
-        call_reported(hook, PyLong_FromLong(code));
+    unsigned char bytes[MP_REPORT_SIZE] = {(unsigned char)kind};
+    memcpy(bytes + MP_REPORT_PROCESS_AT, &process, sizeof process);
+    memcpy(bytes + MP_REPORT_VALUE_AT, &value, sizeof value);
+    ssize_t written;
+    do
+        written =
+            write(status_file, bytes, sizeof bytes); // less than PIPE_BUF: all of it or nothing
+    while (written < 0 && errno == EINTR);
+}
+
+/* Who asked the fork server for this process learns its exit code. Not from processes that it forked. */
+static void report_leaving(const mp_state *state, long code)
+{
+    if (state->status_owner == getpid())
+        mp_report(state->status_file, MP_REPORT_LEAVING, state->status_owner, (int32_t)code);
 }
 
 /* os._exit by name: programs replace it, and some of those do more before they end. */
@@ -133,12 +147,12 @@ _Noreturn static void exit_now(mp_state *state, long code)
     _exit((int)code);
 }
 
-_Noreturn static void leave_with(mp_state *state, long code, PyObject *names)
+_Noreturn void mp_child_leave(mp_state *state, long code, PyObject *names)
 {
     code &= 0xff;
     run_exit_handlers(state, names);
     (void)family_leave(NULL, NULL);
-    report_leaving(state, names, code);
+    report_leaving(state, code);
     exit_now(state, code);
 }
 
@@ -148,8 +162,8 @@ PyDoc_STRVAR(leave_doc,
              "Args:\n"
              "    code: exit code.\n"
              "    names: those of the module process: _run_late_handlers is called where exit\n"
-             "        handlers are registered, leaving_hook where it is not None; what they\n"
-             "        raise is reported, and the process ends all the same.\n");
+             "        handlers are registered; what it raises is reported, and the process ends\n"
+             "        all the same.\n");
 
 static PyObject *leave(PyObject *module, PyObject *args)
 {
@@ -157,7 +171,7 @@ static PyObject *leave(PyObject *module, PyObject *args)
     PyObject *names;
     if (!PyArg_ParseTuple(args, "lO!:leave", &code, &PyDict_Type, &names))
         return NULL;
-    leave_with(mp_state_get(module), code, names);
+    mp_child_leave(mp_state_get(module), code, names);
 }
 
 /* ---- the beginning ---- */
@@ -229,7 +243,7 @@ typedef struct child_start {
     int leashed;
 } child_start;
 
-static long run_bootstrap(mp_state *state, PyObject *bootstrap, int leash)
+long mp_child_run(mp_state *state, PyObject *bootstrap, int leash)
 {
     PyObject *sentinel = PyLong_FromLong(leash);
     PyObject *result = NULL;
@@ -266,7 +280,7 @@ _Noreturn static void be_the_child(mp_state *state, const child_start *start, in
         PyErr_WriteUnraisable(start->bootstrap);
         _exit(1);
     }
-    leave_with(state, run_bootstrap(state, start->bootstrap, leash), start->names);
+    mp_child_leave(state, mp_child_run(state, start->bootstrap, leash), start->names);
 }
 
 /* ---- in the parent ---- */
@@ -285,6 +299,11 @@ static long call_os(mp_state *state, PyObject *name, PyObject *argument)
     long number = result == NULL ? -1 : PyLong_AsLong(result);
     Py_XDECREF(result);
     return number;
+}
+
+long mp_child_fork(mp_state *state)
+{
+    return call_os(state, state->name_fork, NULL);
 }
 
 /* A descriptor that is ready when the child can be reaped. A child that nobody could follow is ended:
@@ -331,7 +350,7 @@ static PyObject *fork_child(PyObject *module, PyObject *args)
     mp_status status = mp_private_pipe(ends);
     if (status != MP_OK)
         return mp_raise(state, status, "a pipe to a child process");
-    long process = call_os(state, state->name_fork, NULL);
+    long process = mp_child_fork(state);
     if (process == 0)
         be_the_child(state, &start, ends[0]);
     close(ends[0]);

@@ -8,7 +8,7 @@
  * it. In Python a signal handler may come between the taking and the note: it asks the same process, or
  * it raises. Here nothing of Python's comes between, so that every method may be called from anywhere, a
  * handler that interrupts the same thread in the same method included. */
-#include "py/state.h" // types
+#include "py/child.h" // reports
 
 #include "py/arguments.h" // deadlines
 #include "py/blocking.h"  // waiting
@@ -22,14 +22,6 @@
 #include <errno.h>   // why there is nothing to reap
 #include <pthread.h> // threads that ask at the same time, one of them without the GIL
 #include <string.h>  // memcpy
-
-/* A report as _requests.py packs it: kind, pid, value; no padding. */
-#define REPORT_SIZE 9
-#define REPORT_VALUE_AT 5
-#define REPORT_ENDED 3
-
-/* Where nobody who knows the exit code is alive: UNKNOWN_EXIT_CODE of _requests.py. */
-#define UNKNOWN_CODE 255
 
 typedef struct {
     PyObject_HEAD pthread_mutex_t lock; // all below; held for one system call that does not block
@@ -52,8 +44,8 @@ static void tell(ending *self, int code)
 /* Take one report. MP_OK: there may be more. */
 static mp_status hear_one(ending *self)
 {
-    unsigned char report[REPORT_SIZE];
-    int32_t value = UNKNOWN_CODE;
+    unsigned char report[MP_REPORT_SIZE];
+    int32_t value = MP_UNKNOWN_EXIT_CODE;
     size_t size;
     mp_status status = mp_stream_read(&self->reports, report, sizeof report, &size);
     if (status == MP_OK && size != sizeof report)
@@ -61,9 +53,9 @@ static mp_status hear_one(ending *self)
     if (status != MP_OK && status != MP_CLOSED)
         return status;
     if (status == MP_OK)
-        memcpy(&value, report + REPORT_VALUE_AT, sizeof value);
+        memcpy(&value, report + MP_REPORT_VALUE_AT, sizeof value);
     tell(self, value);
-    self->is_over = status == MP_CLOSED || report[0] == REPORT_ENDED;
+    self->is_over = status == MP_CLOSED || report[0] == MP_REPORT_ENDED;
     return MP_OK;
 }
 
@@ -183,7 +175,7 @@ static PyObject *ending_give_up(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
     ending *self = (ending *)object;
     pthread_mutex_lock(&self->lock);
-    tell(self, UNKNOWN_CODE);
+    tell(self, MP_UNKNOWN_EXIT_CODE);
     self->is_over = true;
     pthread_mutex_unlock(&self->lock);
     Py_RETURN_NONE;

@@ -6,10 +6,11 @@ typedef int (*exec_step)(PyObject *module);
 
 /* In this order; a step may use what the steps above it made. */
 static const exec_step exec_steps[] = {
-    mp_exceptions_exec, mp_sharing_exec, mp_lock_exec,   mp_semaphore_exec,    mp_condition_exec,
-    mp_event_exec,      mp_barrier_exec, mp_family_exec, mp_descriptors_exec,  mp_buffers_exec,
-    mp_pickling_exec,   mp_codec_exec,   mp_queue_exec,  mp_sharedctypes_exec, mp_connection_exec,
-    mp_packet_exec,     mp_child_exec,   mp_pages_exec,  mp_ending_exec,
+    mp_exceptions_exec,  mp_sharing_exec,      mp_lock_exec,        mp_semaphore_exec,
+    mp_condition_exec,   mp_event_exec,        mp_barrier_exec,     mp_family_exec,
+    mp_descriptors_exec, mp_buffers_exec,      mp_pickling_exec,    mp_codec_exec,
+    mp_queue_exec,       mp_sharedctypes_exec, mp_connection_exec,  mp_packet_exec,
+    mp_child_exec,       mp_served_child_exec, mp_fork_server_exec, mp_ending_exec,
 };
 
 static int module_exec(PyObject *module)

@@ -33,10 +33,10 @@
 #define MP_STATE_NAMES(X) \
     X(fork) X(pidfd_open) X(_exit) X(flush) X(parent_sentinel) X(threading) X(_active) \
     X(_threading_atexits) X(_shutdown) X(_main_thread) X(_native_id) X(_process_counter) \
-    X(_current_process) X(_parent) X(_no_input) X(_run_late_handlers) X(leaving_hook)
+    X(_current_process) X(_parent) X(_no_input) X(_bootstrap) X(_name) X(_run_late_handlers)
 // clang-format on
 
-/* Written by the exec steps only, constant afterwards: readers need no lock. */
+/* Written by the exec steps only, constant afterwards, but for the last fields: readers need no lock. */
 typedef struct {
 #define MP_FIELD(name) PyTypeObject *name;
     MP_STATE_TYPES(MP_FIELD)
@@ -47,6 +47,11 @@ typedef struct {
 #define MP_FIELD(name) PyObject *name_##name;
     MP_STATE_NAMES(MP_FIELD)
 #undef MP_FIELD
+    // Written in a child of the fork server, by the one thread that it has then (py/served_child.c).
+    int status_owner; // this process, if it has to tell how it ends; 0: nobody waits for that
+    int status_file;  // where it is told
+    // Written in the fork server, which has one thread; what its children do at SIGINT. NULL: what it does.
+    PyOS_sighandler_t interrupt_handler;
 } mp_state;
 
 /* The module's state; never NULL. */
@@ -72,6 +77,8 @@ int mp_event_exec(PyObject *module);
 int mp_barrier_exec(PyObject *module);
 int mp_family_exec(PyObject *module);
 int mp_child_exec(PyObject *module);
+int mp_served_child_exec(PyObject *module);
+int mp_fork_server_exec(PyObject *module);
 int mp_buffers_exec(PyObject *module);
 int mp_pickling_exec(PyObject *module);
 int mp_codec_exec(PyObject *module);
@@ -81,6 +88,5 @@ int mp_ending_exec(PyObject *module);
 int mp_sharedctypes_exec(PyObject *module);
 int mp_connection_exec(PyObject *module);
 int mp_packet_exec(PyObject *module);
-int mp_pages_exec(PyObject *module);
 
 #endif
