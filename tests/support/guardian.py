@@ -96,7 +96,7 @@ def _end_all() -> None:
             while os.waitpid(-1, os.WNOHANG)[0] != 0:
                 pass
         except ChildProcessError:
-            continue
+            pass  # those that are left are children of others: they come here, or the time runs out
         if time.monotonic() > deadline:
             print(f"guardian: cannot end {', '.join(map(str, left))}", file=sys.stderr, flush=True)
             return
