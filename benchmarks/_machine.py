@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
 import time
 
@@ -30,6 +31,7 @@ def describe(subject: str, baseline: str) -> dict[str, str]:
         "python": f"{sys.implementation.name} {platform.python_version()} ({platform.python_compiler()})",
         subject: _version(subject),
         baseline: _version(baseline),
+        "imported at its start": _imported_at_start(),
         "numpy": _version("numpy"),
         "faster_fifo": _version("faster-fifo"),
         "load before": load,
@@ -46,6 +48,17 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
+
+
+def _imported_at_start() -> str:
+    """What a fresh interpreter imports by itself: every child pays for that, and for its at-fork hooks.
+
+    Startup files (.pth) of site-packages may double the time of a start, here and there alike.
+    """
+    program = "import sys; print(len(sys.modules), *(m for m in ('threading', 'random') if m in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    count, *heavy = run.stdout.split()
+    return f"{count} modules" + (f", with {' and '.join(heavy)}" if heavy else "")
 
 
 def _version(name: str) -> str:
