@@ -21,6 +21,10 @@ import pytest
 from cmultiprocessing import _cmultiprocessing as native
 from cmultiprocessing.connection import Connection, wait
 
+from tests.support import apart
+from tests.support.memory import descriptors, forget_peak, status
+from tests.support.scene import scale
+
 pytestmark = pytest.mark.usefixtures("mp")  # stops the fork server before the leaks are counted
 MEBI = 1 << 20
 METHODS = ["fork", "spawn", "forkserver"]
@@ -433,6 +437,163 @@ def test_mutated_frames() -> None:
                 seen.add(type(error).__name__)
     assert seen >= {"message", "OSError"}
     assert used_memory() - before < MEBI
+
+
+# --- mutated streams, by every way to receive ------------------------------------------------------
+
+HOSTILE = (0, 1, 3, 4, 100, 0xFFFF, 1 << 20, (1 << 31) - 1, 1 << 31, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+#: LONG_BINPUT, the one instruction of pickles that has the interpreter write as much memory as four bytes ask for.
+GREEDY = b"r"
+IN_PARTS = struct.pack("!i", -2) + struct.pack("=I", 2)
+
+
+def half_of_the_family_id() -> int:
+    """By which a note says that it is of this family."""
+    receiver, sender = cmultiprocessing.Pipe(False)
+    with receiver, sender:
+        sender.send_bytes(b"x" * 40_000)
+        return int(struct.unpack_from("=Q", os.read(receiver.fileno(), 52), 12)[0])
+
+
+class Streams:
+    """Makes streams of a good frame or none, and then of frames that nobody sends."""
+
+    def __init__(self, seed: int) -> None:
+        self.choose = random.Random(seed)
+        self.family = half_of_the_family_id()
+
+    def good(self) -> tuple[bytes, bytes]:
+        """A pickle that loads as its own number of bytes, and its frame with a short or long head."""
+        body = pickle.dumps(b"g" * self.choose.randrange(20), protocol=4)
+        head = struct.pack("!i", len(body))
+        return body, (struct.pack("!iQ", -1, len(body)) if self.choose.random() < 0.2 else head) + body
+
+    def body(self) -> bytes:
+        if self.choose.random() < 0.3:
+            garbage = self.choose.randbytes(self.choose.randrange(40))
+        else:
+            value = self.choose.choice([None, 1 << 70, "text", [1, "x"], {"k": (1, b"v")}, bytearray(9), 2.5])
+            changed = bytearray(pickle.dumps(value, protocol=self.choose.randrange(6)))
+            for _ in range(self.choose.randrange(4)):
+                changed[self.choose.randrange(len(changed))] = self.choose.randrange(256)
+            garbage = bytes(changed)
+        return garbage.replace(GREEDY, b"N")
+
+    def plain(self) -> bytes:
+        body = self.body()
+        return struct.pack("!i", len(body)) + body
+
+    def wrong_length(self) -> bytes:
+        body = self.body()
+        near = len(body) + self.choose.choice([-1, 1, 2])
+        length = self.choose.choice([*HOSTILE, near]) % (1 << 64)
+        if self.choose.random() < 0.5:
+            return struct.pack("!iQ", -1, length) + body
+        return struct.pack("!I", length % (1 << 32)) + body
+
+    def parts(self) -> bytes:
+        """A message in parts as this family sends them, with sizes that are right, nearly right or hostile."""
+        buffers = [self.choose.randbytes(self.choose.randrange(30)) for _ in range(self.choose.randrange(4))]
+        pieces = [self.body(), *buffers]
+        sizes = [len(piece) for piece in pieces]
+        for _ in range(self.choose.choice((0, 0, 1, 1, 2))):
+            sizes[self.choose.randrange(len(sizes))] = self.choose.choice(HOSTILE)
+        count = self.choose.choice([len(sizes)] * 5 + [len(sizes) + 1, 0, 0xFFFF, 0xFFFFFFFF])
+        total = (8 * len(sizes) + sum(sizes)) % (1 << 64)
+        total = self.choose.choice([total] * 5 + list(HOSTILE))
+        note = struct.pack("=IIQQQQII", 2, count, self.family, total, 0, 0, 0, 0)
+        return struct.pack("!i", -2) + note + struct.pack(f"={len(sizes)}Q", *sizes) + b"".join(pieces)
+
+    def parcel(self) -> bytes:
+        """A parcel that lies nowhere, or in memory that holds something else."""
+        place = self.choose.choice([0, 64, 4096, 65536, 1 << 20, 1 << 30, *HOSTILE]) + self.choose.choice([0, 8, 64])
+        word = self.choose.choice([0, place, 1, *HOSTILE])
+        numbers = [self.choose.choice([0, 1, 2, 15, 16, 0xFFFFFFFF]) for _ in range(2)]
+        note = struct.pack("=IIQQQQII", 1, 0, self.family, 0, place % (1 << 64), word % (1 << 64), *numbers)
+        return struct.pack("!i", -2) + note
+
+    def stream(self) -> tuple[bytes | None, bytes]:
+        """The pickle of its good frame, if it begins with one, and the bytes."""
+        body, stream = self.good() if self.choose.random() < 0.5 else (None, b"")
+        for _ in range(self.choose.choice((0, 1, 1, 1, 2))):
+            kind = self.choose.choice((self.plain, self.wrong_length, self.wrong_length, self.parts, self.parcel))
+            stream += kind()
+        whole = len(stream)
+        if self.choose.random() < 0.2:
+            stream = stream[: self.choose.randrange(whole + 1)]
+        return (body if len(stream) == whole else None), stream
+
+
+def receive_in_a_way(connection: Any, way: int, wait_for: float | None) -> bytes:
+    """What one call receives, as the bytes of a message or of the object that it said."""
+    if way == 0:
+        received = connection.recv(timeout=wait_for)
+        return received if isinstance(received, bytes) else b"an object"
+    if way == 1:
+        return bytes(connection.recv_bytes(timeout=wait_for))
+    if way == 2:
+        return bytes(connection.recv_bytes(100, timeout=wait_for))
+    if wait_for is not None and not connection.poll(0):
+        raise cmultiprocessing.TimeoutError
+    room = bytearray(40)
+    return bytes(room[: connection.recv_bytes_into(room)])
+
+
+def receive_stream(streams: Streams, seen: dict[str, int]) -> None:
+    """Write a stream, receive until that fails, and count how it ended."""
+    good, stream = streams.stream()
+    way = streams.choose.randrange(4)
+    # Who keeps the connection open lets nobody wait for the rest who asks for a deadline. recv_bytes_into() has none.
+    deadline = streams.choose.choice((None, 0)) if way != 3 else None
+    one, other = socket.socketpair()
+    with one, Connection(other.detach()) as connection:
+        one.sendall(stream)
+        if deadline is None:
+            one.shutdown(socket.SHUT_WR)
+        for turn in range(20):
+            end = "message"
+            try:
+                received = receive_in_a_way(connection, way, deadline)
+            except Exception as error:
+                # Unpickling what somebody has changed may raise anything; it is the next frame's turn then.
+                received, end = b"", type(error).__name__
+            if turn == 0 and good is not None:
+                expected = pickle.loads(good) if way == 0 else good
+                assert (end, received) == ("message", expected), (end, way, stream)
+            seen[end] = seen.get(end, 0) + 1
+            # Bytes are unpickled only where they came in parts, to be put together again.
+            if way != 0 and end != "message" and IN_PARTS not in stream:
+                assert end in ("EOFError", "OSError", "BufferTooShort", "TimeoutError"), (end, stream)
+            if end in ("EOFError", "OSError", "TimeoutError", "MemoryError"):
+                break
+
+
+def receive_streams(rounds: int) -> dict[str, Any]:
+    """How often which end was met, and what grew from the first tenth of the rounds to the last."""
+    streams, seen = Streams(51), dict[str, int]()
+    before: dict[str, int] = {}
+    forget_peak()
+    for number in range(rounds):
+        if number == rounds // 10:
+            before = {"private": status("RssAnon"), "shared": used_memory(), "descriptors": descriptors()}
+        receive_stream(streams, seen)
+    after = {"private": status("RssAnon"), "shared": used_memory(), "descriptors": descriptors()}
+    grew = {name: after[name] - before[name] for name in after}
+    return {"seen": seen, "grew": grew, "peak": status("VmHWM") - status("VmRSS")}
+
+
+@pytest.mark.watchdog(1500)
+def test_mutated_streams_by_every_way_to_receive() -> None:
+    """What came before the damage arrives; then an exception: no crash, nobody waits past a deadline, nothing grows."""
+    rounds = scale(10_000, 1_000_000)
+    result = apart.run(receive_streams, rounds, timeout=1400)
+    seen, grew = result["seen"], result["grew"]
+    for end in ("message", "EOFError", "OSError", "TimeoutError", "BufferTooShort", "UnpicklingError"):
+        assert seen.get(end, 0) > rounds / 1000, (end, seen)
+    assert grew["private"] < 2 * MEBI
+    assert grew["shared"] < MEBI
+    assert grew["descriptors"] == 0
+    assert result["peak"] < 16 * MEBI, "memory was touched because a head asked for it"
 
 
 # --- signal handlers -----------------------------------------------------------------------------
