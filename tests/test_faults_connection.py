@@ -149,6 +149,59 @@ def test_item_51_buffers_travel_outside_of_the_pickle_when_no_slot_is_free() -> 
         thread.join()
 
 
+def large_value() -> dict[str, object]:
+    """More than 64 MiB in a pickle: small things and large, which the unpickler asks for in different ways."""
+    return {
+        "bytes": bytes(range(32, 96)) * (MEBI // 4) + b"end",
+        "array": bytearray(b"0123456789" * (2 * MEBI)),
+        "text": "\N{SNOWMAN}text" * (4 * MEBI),
+        "small": [(i, str(i), float(i), b"%d" % i) for i in range(50_000)],
+        "number": 1 << 5000,
+    }
+
+
+def send_in_a_thread(sender: Any, *messages: bytes) -> threading.Thread:
+    thread = threading.Thread(target=lambda: [sender.send_bytes(message) for message in messages])
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_item_51_large_pickles_are_used_up_by_unpickling(protocol: int, foreign: bool) -> None:
+    """Whatever made them, with frames or without; what is cut off is an error as for small ones."""
+    value = large_value()
+    body = pickle.dumps(value, protocol)
+    assert len(body) > 64 * MEBI
+    receiver, sender = cmultiprocessing.Pipe(False)
+    bare = Connection(os.dup(sender.fileno()), readable=False)
+    with receiver, sender, bare:
+        cut = body[: -MEBI // 2]
+        with pytest.raises((EOFError, pickle.UnpicklingError)) as usual:
+            pickle.loads(cut)
+        thread = send_in_a_thread(bare if foreign else sender, body, cut, pickle.dumps("next"))
+        assert receiver.recv() == value
+        with pytest.raises(usual.type):
+            receiver.recv()
+        assert receiver.recv() == "next"
+        thread.join()
+
+
+def test_item_51_a_large_message_that_somebody_keeps_stays_as_it_is() -> None:
+    class Keeping(Connection):
+        def _recv_bytes(self, maxsize: int | None = None) -> bytes:
+            self.kept = super()._recv_bytes(maxsize).getvalue()
+            return self.kept
+
+    receiver, sender = cmultiprocessing.Pipe(False)
+    body = pickle.dumps([b"kept" * (20 * MEBI)])
+    with Keeping(os.dup(receiver.fileno()), writable=False) as keeping, receiver, sender:
+        thread = send_in_a_thread(sender, body)
+        assert keeping.recv() == [b"kept" * (20 * MEBI)]
+        assert keeping.kept == body
+        thread.join()
+
+
 # --- item 52 -------------------------------------------------------------------------------------
 
 

@@ -476,18 +476,26 @@ def test_a_receiver_forks_and_then_drops_what_it_got() -> None:
 # --- large messages ------------------------------------------------------------------------------
 
 
-def send_large(size: int) -> dict[str, Any]:
+def send_large(size: int, way: str) -> dict[str, Any]:
     """Peaks of resident memory on either side, as multiples of the size and beyond what was there before."""
     import cmultiprocessing as mp
 
     ctx = mp.get_context("fork")
-    q, go, peaks = ctx.Queue(), ctx.Event(), ctx.Queue()
-    child = ctx.Process(target=receive_large, args=(q, go, peaks, size))
+    go, peaks = ctx.Event(), ctx.Queue()
+    if way.startswith("queue"):
+        source = target = ctx.Queue()
+    else:
+        source, target = ctx.Pipe(False)
+    child = ctx.Process(target=receive_large, args=(source, go, peaks, size, way))
     child.start()
-    item = b"".join(bytes([i]) * 4096 for i in range(256)) * (size // MIB)
+    item: Any = b"".join(bytes([i]) * 4096 for i in range(256)) * (size // MIB)
+    if "list" in way:
+        item = [item]
     before = status("VmRSS")
+    if "queue" not in way:
+        go.set()  # what is sent is taken at the same time
     forget_peak()
-    q.put(item)
+    getattr(target, {"queue": "put", "pipe": "send", "bytes": "send_bytes"}[way.split()[0]])(item)
     peak = status("VmHWM") - before
     del item
     gc.collect()
@@ -499,36 +507,44 @@ def send_large(size: int) -> dict[str, Any]:
     return {"exitcode": code, "sender": peak / size, "receiver": received / size}
 
 
-def receive_large(q: Any, go: Any, peaks: Any, size: int) -> None:
+def receive_large(source: Any, go: Any, peaks: Any, size: int, way: str) -> None:
     go.wait()
     before = status("VmRSS")
     forget_peak()
-    item = q.get()
+    item = getattr(source, {"queue": "get", "pipe": "recv", "bytes": "recv_bytes"}[way.split()[0]])()
     peak = status("VmHWM") - before
+    if "list" in way:
+        [item] = item
     if len(item) != size or any(item[i] != i >> 12 & 0xFF for i in range(0, size, 4096)):
         raise AssertionError("the message is damaged")
     peaks.put(peak)
 
 
-def check_large(size: int, timeout: float) -> None:
-    result = apart.run(send_large, size, timeout=timeout)
+def check_large(size: int, timeout: float, way: str) -> None:
+    result = apart.run(send_large, size, way, timeout=timeout)
+    print(f"extra memory over the size of the message: {result}")  # pytest -s shows it
     assert result["exitcode"] == 0
     assert result["sender"] <= 1.2
     assert result["receiver"] <= 1.2
 
 
+LARGE_WAYS = ["queue", "queue list", "pipe", "pipe list", "bytes through a pipe"]
+
+
 @pytest.mark.watchdog(180)
-def test_a_large_message_costs_its_size_once_per_side() -> None:
+@pytest.mark.parametrize("way", LARGE_WAYS)
+def test_a_large_message_costs_its_size_once_per_side(way: str) -> None:
     """Neither side needs more than 1.2 times the size of a message for passing it."""
-    check_large(256 * MIB, 120)
+    check_large(256 * MIB, 120, way)
 
 
 @pytest.mark.stress
 @pytest.mark.watchdog(900)
-def test_a_message_of_5_gib_passes() -> None:
+@pytest.mark.parametrize("way", LARGE_WAYS)
+def test_a_message_of_5_gib_passes(way: str) -> None:
     """A message of 5 GiB arrives whole, for 1.2 times its size per side at most."""
     if total() < 15 * GIB:  # a machine sold with 16 GiB shows a little less
         pytest.skip(f"needs a machine with 16 GiB of memory, this one has {total() / GIB:.1f}")
     if machine() < 14 * GIB:
         pytest.skip(f"needs 14 GiB that nobody else uses, {machine() / GIB:.1f} are available")
-    check_large(5 * GIB, 800)
+    check_large(5 * GIB, 800, way)

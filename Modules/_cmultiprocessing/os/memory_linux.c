@@ -120,6 +120,15 @@ bool mp_memory_punch(void *address, uint64_t size)
     return madvise(address, size, MADV_REMOVE) == 0;
 }
 
+void mp_memory_discard(void *address, uint64_t size)
+{
+    uintptr_t first = ((uintptr_t)address + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+    uintptr_t last = ((uintptr_t)address + size) & ~(uintptr_t)(PAGE - 1);
+    // Refused for locked memory: it stays as it is, and the peak is higher.
+    if (last > first)
+        (void)madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
 uint64_t mp_memory_total(void)
 {
     struct sysinfo info;

@@ -82,6 +82,9 @@ mp_status mp_memory_wiped_page(void **page);
  * zeros afterwards. Page aligned. False: the kernel refused, they stay as they are. */
 bool mp_memory_punch(void *address, uint64_t size);
 
+/* The same for the whole pages within [address, address + size) of private memory, as malloc gives it. */
+void mp_memory_discard(void *address, uint64_t size);
+
 /* Bytes of memory of the machine, and of address space that this process may still reserve. */
 uint64_t mp_memory_total(void);
 

@@ -6,6 +6,7 @@
 
 #include "py/blocking.h" // copying what is large
 #include "py/buffers.h"  // where buffers arrive
+#include "py/drain.h"    // large pickles
 #include "py/errors.h"   // mp_raise
 #include "py/pickling.h" // everything that is not a scalar
 #include "py/scalars.h"  // pickles of what is one
@@ -43,12 +44,13 @@ typedef struct codec {
     PyTypeObject *plain;         // the package's own class
     PyObject *original[GUARDED]; // of its __dict__; NULL where it had none
     PyObject *register_late;     // registers what depends on modules imported later
-    PyObject *loads;
-    PyObject *reducers;   // for picklings; NULL: to be made
-    PyObject *idle;       // list of picklings
-    Py_ssize_t modules;   // how many there were when register_late was called last
-    unsigned int version; // of the class when it was examined; 0: never
-    bool is_plain;        // what the examination said
+    PyObject *loads;             // of _pickle
+    PyObject *unpickler;         // its class
+    PyObject *reducers;          // for picklings; NULL: to be made
+    PyObject *idle;              // list of picklings
+    Py_ssize_t modules;          // how many there were when register_late was called last
+    unsigned int version;        // of the class when it was examined; 0: never
+    bool is_plain;               // what the examination said
 } codec;
 
 static int codec_traverse(PyObject *object, visitproc visit, void *arg)
@@ -85,6 +87,7 @@ static void codec_dealloc(PyObject *object)
     (void)codec_clear(object);
     Py_CLEAR(((codec *)(void *)object)->pickler_key);
     Py_CLEAR(((codec *)(void *)object)->loads);
+    Py_CLEAR(((codec *)(void *)object)->unpickler);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -759,18 +762,33 @@ failed:
     return NULL;
 }
 
-/* _pickle.loads(data, buffers=list or nothing). */
-static PyObject *call_loads(codec *self, PyObject *data, PyObject *buffers)
+/* function(data, buffers=list or nothing). */
+static PyObject *call_with_buffers(PyObject *function, PyObject *data, PyObject *buffers)
 {
     if (buffers == NULL)
-        return PyObject_CallOneArg(self->loads, data);
+        return PyObject_CallOneArg(function, data);
     static const char *const keywords[] = {"buffers"};
     PyObject *names = Py_BuildValue("(s)", keywords[0]);
     if (names == NULL)
         return NULL;
     PyObject *arguments[] = {data, buffers};
-    PyObject *object = PyObject_Vectorcall(self->loads, arguments, 1, names);
+    PyObject *object = PyObject_Vectorcall(function, arguments, 1, names);
     Py_DECREF(names);
+    return object;
+}
+
+/* Unpickle what is large, and use it up: bytes in it need their memory once. */
+static PyObject *load_draining(mp_state *state, codec *self, char *pickle, size_t size,
+                               PyObject *buffers, mp_drain_give_back give_back)
+{
+    PyObject *drain = mp_drain_new(state, pickle, size, give_back);
+    if (drain == NULL)
+        return NULL;
+    PyObject *unpickler = call_with_buffers(self->unpickler, drain, buffers);
+    PyObject *object = unpickler == NULL ? NULL : PyObject_CallMethod(unpickler, "load", NULL);
+    mp_drain_end(drain);
+    Py_XDECREF(unpickler);
+    Py_DECREF(drain);
     return object;
 }
 
@@ -782,9 +800,14 @@ static PyObject *load_message(mp_state *state, codec *self, const mp_message_vie
     PyObject *buffers = NULL;
     if (view->parts > 1 && (buffers = read_buffers(state, view)) == NULL)
         return NULL;
-    PyObject *data = PyMemoryView_FromMemory(pickle, (Py_ssize_t)size, PyBUF_READ);
-    PyObject *object = data == NULL ? NULL : call_loads(self, data, buffers);
-    Py_XDECREF(data);
+    PyObject *object;
+    if (size >= MP_DRAIN_FROM) {
+        object = load_draining(state, self, pickle, (size_t)size, buffers, mp_message_punch);
+    } else {
+        PyObject *data = PyMemoryView_FromMemory(pickle, (Py_ssize_t)size, PyBUF_READ);
+        object = data == NULL ? NULL : call_with_buffers(self->loads, data, buffers);
+        Py_XDECREF(data);
+    }
     Py_XDECREF(buffers);
     return object;
 }
@@ -1024,6 +1047,27 @@ static bool names_multiprocessing(PyObject *bytes)
                   sizeof(name) - 1) != NULL;
 }
 
+static void discard(char *from, char *to)
+{
+    mp_memory_discard(from, (uint64_t)(to - from));
+}
+
+/* Nobody else will see what is left of the bytes where nobody else has them. */
+static bool may_be_used_up(PyObject *bytes)
+{
+    return (size_t)PyBytes_GET_SIZE(bytes) >= MP_DRAIN_FROM && Py_REFCNT(bytes) == 1;
+}
+
+static PyObject *load_own(codec *self, PyObject *bytes, PyObject *buffers)
+{
+    if (mp_likely(!may_be_used_up(bytes)))
+        return call_with_buffers(self->loads, bytes, buffers);
+    mp_state *state = mp_state_of_type(Py_TYPE((PyObject *)(void *)self));
+    return state == NULL ? NULL
+                         : load_draining(state, self, PyBytes_AS_STRING(bytes),
+                                         (size_t)PyBytes_GET_SIZE(bytes), buffers, discard);
+}
+
 PyObject *mp_load(PyObject *object, PyObject *bytes, PyObject *buffers, bool stranger)
 {
     codec *self = (codec *)(void *)object;
@@ -1040,7 +1084,7 @@ PyObject *mp_load(PyObject *object, PyObject *bytes, PyObject *buffers, bool str
             return quick;
     }
     if (mp_likely(plain && !(stranger && names_multiprocessing(bytes))))
-        return call_loads(self, bytes, buffers);
+        return load_own(self, bytes, buffers);
     return PyObject_CallMethod((PyObject *)class, "loads", "O", bytes);
 }
 
@@ -1133,8 +1177,9 @@ static int codec_fill(codec *self, const char *module, PyObject *names, PyObject
     self->pickler_key = PyUnicode_InternFromString("_ForkingPickler");
     PyObject *pickle = PyImport_ImportModule("_pickle");
     self->loads = pickle == NULL ? NULL : PyObject_GetAttrString(pickle, "loads");
+    self->unpickler = self->loads == NULL ? NULL : PyObject_GetAttrString(pickle, "Unpickler");
     Py_XDECREF(pickle);
-    return self->idle == NULL || self->pickler_key == NULL || self->loads == NULL ? -1 : 0;
+    return self->idle == NULL || self->pickler_key == NULL || self->unpickler == NULL ? -1 : 0;
 }
 
 static PyObject *codec_new(mp_state *state, const char *module, PyObject *names, PyObject *late)

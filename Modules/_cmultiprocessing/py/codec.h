@@ -90,7 +90,7 @@ PyObject *mp_dumped_bytes(const mp_dumped *dumped);
 void mp_dumped_close(mp_dumped *dumped, bool sent);
 
 /* The object of a pickle. `object`: the codec, here and below. `buffers`: list or NULL. A pickle of a stranger may name modules of the
- * standard library's multiprocessing: they mean ours. */
+ * standard library's multiprocessing: they mean ours. Large bytes to which nobody else has a reference are used up by it. */
 PyObject *mp_load(PyObject *object, PyObject *bytes, PyObject *buffers, bool stranger);
 
 /* The object of a message that is ours (structures/message.h), or its bytes: those of a pickle with

@@ -11,6 +11,7 @@ static const exec_step exec_steps[] = {
     mp_descriptors_exec, mp_buffers_exec,      mp_pickling_exec,    mp_codec_exec,
     mp_queue_exec,       mp_sharedctypes_exec, mp_connection_exec,  mp_packet_exec,
     mp_child_exec,       mp_served_child_exec, mp_fork_server_exec, mp_ending_exec,
+    mp_drain_exec,
 };
 
 static int module_exec(PyObject *module)

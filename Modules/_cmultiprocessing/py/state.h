@@ -23,7 +23,7 @@
     X(event_type) X(barrier_type) X(simple_ring_type) X(ring_type) X(codec_type) \
     X(pickling_type) X(reducers_type) X(buffer_type) X(block_type) X(synchronized_base_type) \
     X(synchronized_type) X(synchronized_array_type) X(synchronized_string_type) \
-    X(connection_type) X(owned_descriptor_type) X(ending_type)
+    X(connection_type) X(owned_descriptor_type) X(ending_type) X(drain_type)
 #define MP_STATE_OBJECTS(X) \
     X(owner_died_warning) X(memory_limit_error) X(rebuild) X(codec) \
     X(typecodes) X(ctypes_entries) X(describe_ctype) X(cell_code) X(reduce_synchronized) \
@@ -80,6 +80,7 @@ int mp_child_exec(PyObject *module);
 int mp_served_child_exec(PyObject *module);
 int mp_fork_server_exec(PyObject *module);
 int mp_buffers_exec(PyObject *module);
+int mp_drain_exec(PyObject *module);
 int mp_pickling_exec(PyObject *module);
 int mp_codec_exec(PyObject *module);
 int mp_queue_exec(PyObject *module);

@@ -188,7 +188,7 @@ mp_status mp_message_open(uint64_t offset, mp_message_view *view)
 #define MP_PUNCH_FROM (UINT64_C(64) << 20)
 #define MP_PUNCH_SLICE (UINT64_C(8) << 20)
 
-static void punch_whole_pages(char *from, char *to)
+void mp_message_punch(char *from, char *to)
 {
     uint64_t first = round_up(mp_offset_of(from), MP_UNIT);
     uint64_t last = mp_offset_of(to) & ~(MP_UNIT - 1);
@@ -208,7 +208,7 @@ void mp_message_read(const mp_message_view *view, uint32_t part, void *destinati
     for (uint64_t at = 0; at < size; at += MP_PUNCH_SLICE) {
         uint64_t slice = size - at < MP_PUNCH_SLICE ? size - at : MP_PUNCH_SLICE;
         memcpy((char *)destination + at, source + at, slice);
-        punch_whole_pages(source + at, source + at + slice);
+        mp_message_punch(source + at, source + at + slice);
     }
 }
 

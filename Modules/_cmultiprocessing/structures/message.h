@@ -55,6 +55,9 @@ mp_status mp_message_open(uint64_t offset, mp_message_view *view);
 /* Copy a part out. Where it is large its pages are given back as it goes: read each part once. */
 void mp_message_read(const mp_message_view *view, uint32_t part, void *destination);
 
+/* Give the whole pages from `from` to `to`, within a part of a message of ours, back to the kernel. */
+void mp_message_punch(char *from, char *to);
+
 /* ---- for ring.c ---- */
 
 /* The count at which the message will be committed. Under put_mutex, before the commit. */
