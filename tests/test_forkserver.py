@@ -346,6 +346,83 @@ def test_preload(tmp_path: Path) -> None:
     assert done.stderr == "main imported by __main__\nmain imported by __mp_main__\n"
 
 
+def output_of(tmp_path: Path, **sources: str) -> tuple[str, str]:
+    """Run the program prog.py among other modules; what it printed to stdout and stderr."""
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "prog.py"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((LIBRARY, str(tmp_path)))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_what_the_main_module_adds_to_lists_is_there_once(tmp_path: Path) -> None:
+    """The server imports it when sys.path and sys.argv are its starter's, which had all that added already."""
+    source = """
+        import sys
+        import cmultiprocessing as mp
+        sys.path.append("/no/such/place")
+        sys.argv.append("more")
+        def look():
+            print(sys.path.count("/no/such/place"), sys.argv.count("more"))
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = mp.get_context("forkserver").Process(target=look); process.start(); process.join()
+    """
+    assert output_of(tmp_path, prog=source) == ("1 1\n" * 2, "")
+
+
+def test_children_log_once(tmp_path: Path) -> None:
+    """Whether or not a child is like the server."""
+    source = """
+        import logging, os
+        import cmultiprocessing as mp
+        def log():
+            mp.get_logger().warning("said")
+        if __name__ == "__main__":
+            mp.log_to_stderr(logging.WARNING)
+            for number in range(3):
+                process = mp.get_context("forkserver").Process(target=log, name=f"child {number}")
+                process.start(); process.join()
+                os.environ["NUMBER"] = str(number)
+    """
+    said = "".join(f"[WARNING/child {number}] said\n" for number in range(3))
+    assert output_of(tmp_path, prog=source) == ("", said)
+
+
+def test_what_other_tools_add_to_start_data_is_unpickled_in_each_child(tmp_path: Path) -> None:
+    tool = """
+        import os
+        from cmultiprocessing import spawn
+        unpickled_in = []
+        class Stowaway:
+            def __setstate__(self, state):
+                unpickled_in.append(os.getpid())
+        def with_stowaway(name, original=spawn.get_preparation_data):
+            stowaway = Stowaway()
+            stowaway.any = "state"
+            return {**original(name), "stowaway": stowaway}
+    """
+    source = """
+        import os
+        import tool
+        import cmultiprocessing as mp
+        from cmultiprocessing import spawn
+        def look():
+            print(os.getpid() in tool.unpickled_in)
+        if __name__ == "__main__":
+            spawn.get_preparation_data = tool.with_stowaway
+            for _ in range(2):
+                process = mp.get_context("forkserver").Process(target=look); process.start(); process.join()
+    """
+    assert output_of(tmp_path, tool=tool, prog=source) == ("True\n" * 2, "")
+
+
 def test_too_many_descriptors(ctx: Any, mp: ModuleType) -> None:
     ends = [end for _ in range(150) for end in mp.Pipe()]
     try:

@@ -51,6 +51,14 @@ _PRELOAD_FAILED = 78
 
 _REACTIONS = ("ignore", "warn", "fail")
 
+# What the server prepares for its children, too. All else is for each child: handlers of the logger, of which a second
+# one doubles what is logged; a main module that travels by value; what other tools add, for whose unpickling they may
+# have reasons.
+_LASTING = frozenset((
+    "authkey", "sys_path", "sys_argv", "orig_dir", "dir", "start_method", "alias", "strict_daemons", "log_to_stderr",
+    "log_level", "environ", "init_main_from_name", "init_main_from_path",
+))  # fmt: skip
+
 
 class ForkServer:
     """This process's side of the fork server: the sockets, the key, and which modules it imports beforehand."""
@@ -431,14 +439,17 @@ def _preload(names: Iterable[str], on_error: str, preparation: bytes) -> bool:
 
     """
     data = reduction.ForkingPickler.loads(preparation)
+    lasts = data.keys() <= _LASTING
     main_module = {name: data.pop(name) for name in list(data) if name.startswith("init_main_from_")}
-    everything = "main_by_value" not in data and not main_module
-    spawn.prepare(data)
+    imported = not main_module
+    data.pop("prepare_logging", None)
+    # Copies: modules that add to sys.path add to the list itself.
+    spawn.prepare({name: list(value) if isinstance(value, list) else value for name, value in data.items()})
     for name in names:
         if name == "__main__":
             try:
                 _import_main(main_module)
-                everything = "main_by_value" not in data
+                imported = True
             except BaseException as error:
                 # Without its guard, or by sys.exit(): each child says it, with the traceback.
                 _import_failed(name, error, on_error)
@@ -454,7 +465,7 @@ def _preload(names: Iterable[str], on_error: str, preparation: bytes) -> bool:
     data.pop("main_by_value", None)
     spawn.prepare(data)  # the modules may have changed directory, environment, sys.path ...
     process._flush_std_streams()
-    return everything
+    return lasts and imported
 
 
 def _import_main(main_module: dict[str, Any]) -> None:
