@@ -423,6 +423,123 @@ def test_what_other_tools_add_to_start_data_is_unpickled_in_each_child(tmp_path:
     assert output_of(tmp_path, tool=tool, prog=source) == ("True\n" * 2, "")
 
 
+def test_the_working_directory_may_be_made_anew(tmp_path: Path) -> None:
+    """The server is in the old one of that name."""
+    source = """
+        import os, sys
+        import cmultiprocessing as mp
+        def look():
+            print(os.path.samefile(os.getcwd(), sys.argv[0] + ".d"), flush=True)
+        if __name__ == "__main__":
+            directory = sys.argv[0] + ".d"
+            for _ in range(3):
+                os.mkdir(directory); os.chdir(directory)
+                process = mp.get_context("forkserver").Process(target=look); process.start(); process.join()
+                os.chdir("/"); os.rmdir(directory)
+    """
+    assert output_of(tmp_path, prog=source) == ("True\n" * 3, "")
+
+
+def test_children_ignore_ctrl_c_where_a_preloaded_module_wants_it(tmp_path: Path) -> None:
+    quiet = """
+        import signal
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """
+    source = """
+        import os, signal
+        import cmultiprocessing as mp
+        def interrupt():
+            signal.raise_signal(signal.SIGINT)
+            print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+        if __name__ == "__main__":
+            mp.set_forkserver_preload(["quiet", "__main__"])
+            process = mp.get_context("forkserver").Process(target=interrupt); process.start(); process.join()
+    """
+    assert output_of(tmp_path, quiet=quiet, prog=source) == ("True\n", "")
+
+
+def test_sigpipe_that_kills_does_not_kill_the_server(tmp_path: Path) -> None:
+    """It tells how a child ended to a starter that is dead."""
+    source = """
+        import os, signal, time
+        import cmultiprocessing as mp
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        def outlive(parent, connection):
+            while os.path.exists(f"/proc/{parent}"):
+                time.sleep(0.01)
+            connection.send(os.getpid())
+            os.kill(os.getpid(), signal.SIGKILL)
+        def start(connection):
+            mp.get_context("forkserver").Process(target=outlive, args=(os.getpid(), connection)).start()
+            os._exit(0)
+        if __name__ == "__main__":
+            ctx = mp.get_context("forkserver")
+            victim = ctx.Process(target=signal.pause); victim.start()
+            receiver, sender = ctx.Pipe(False)
+            starter = ctx.Process(target=start, args=(sender,)); starter.start(); starter.join()
+            orphan = receiver.recv()
+            while os.path.exists(f"/proc/{orphan}"):
+                time.sleep(0.01)
+            victim.kill(); victim.join()
+            print(victim.exitcode)
+    """
+    assert output_of(tmp_path, prog=source) == ("-9\n", "")
+
+
+def test_a_child_is_gone_before_the_server_can_follow_it(tmp_path: Path) -> None:
+    """SIGCHLD is ignored, and so the system reaps it; the server stays."""
+    slow = """
+        import os, signal, time
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        def fork(original=os.fork):
+            process = original()
+            if process:
+                time.sleep(0.3)
+            return process
+        os.fork = fork
+    """
+    source = """
+        import cmultiprocessing as mp
+        from cmultiprocessing import forkserver
+        def work():
+            pass
+        if __name__ == "__main__":
+            forkserver._forkserver._most_waiting = 0
+            mp.set_forkserver_preload(["slow", "__main__"])
+            servers = set()
+            for _ in range(3):
+                process = mp.get_context("forkserver").Process(target=work); process.start(); process.join()
+                print(process.exitcode)
+                servers.add(forkserver._forkserver._forkserver_pid)
+            print(len(servers))
+    """
+    assert output_of(tmp_path, slow=slow, prog=source) == ("0\n0\n0\n1\n", "")
+
+
+def test_the_server_runs_handlers_of_signals_that_came_while_it_was_busy(tmp_path: Path) -> None:
+    """No system call was interrupted, and no Python code runs that would notice."""
+    busy = """
+        import ctypes, functools, os, signal
+        def handle(number, frame):
+            print("handled", flush=True)
+        signal.signal(signal.SIGUSR1, handle)
+        os.register_at_fork(after_in_parent=functools.partial(ctypes.CDLL(None)["raise"], int(signal.SIGUSR1)))
+    """
+    source = """
+        import time
+        import cmultiprocessing as mp
+        def work():
+            time.sleep(1)
+            print("worked", flush=True)
+        if __name__ == "__main__":
+            from cmultiprocessing import forkserver
+            forkserver._forkserver._most_waiting = 0
+            mp.set_forkserver_preload(["busy", "__main__"])
+            process = mp.get_context("forkserver").Process(target=work); process.start(); process.join()
+    """
+    assert output_of(tmp_path, busy=busy, prog=source) == ("handled\nworked\n", "")
+
+
 def test_too_many_descriptors(ctx: Any, mp: ModuleType) -> None:
     ends = [end for _ in range(150) for end in mp.Pipe()]
     try:

@@ -238,6 +238,7 @@ def fork_server(
     key: bytes,
     most: int,
     known: bytes | None,
+    directory: bytes,
     names: dict[str, Any],
     load: Callable[[bytes], Any],
     example: bytes,
@@ -251,6 +252,7 @@ def fork_server(
         key: 32 bytes that every request begins with.
         most: how many children may wait for work.
         known: what is prepared here, pickled; None if a child has to prepare something in any case.
+        directory: with what is known: the working directory; empty if it is not to be changed.
         names: those of the module process.
         load: unpickles bytes.
         example: a process object, pickled: children that wait unpickle it beforehand.
@@ -266,8 +268,12 @@ def fork_server(
         Exception: in a child, what unpickling the process object raises.
     """
 
-def ignore_interrupts() -> None:
-    """In the fork server: no SIGINT. Its children do at SIGINT what it did before."""
+def ignore_interrupts(for_good: bool, /) -> None:
+    """In the fork server: no SIGINT. Its children do at SIGINT what it did before.
+
+    Args:
+        for_good: whether that is what Python code wants, and its children, too.
+    """
 
 # --- synchronisation (documented on the types themselves) ---
 

@@ -379,7 +379,7 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
         ticket: which place, in hexadecimal.
     """
     # Ctrl-C is meant for those who started children, and for the children.
-    _cmultiprocessing.ignore_interrupts()
+    _ignore_interrupts()
     # Whatever the thread that started it blocked: each child gets the mask of the thread that starts it.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _cmultiprocessing.family_join(family_fd, bytes.fromhex(ticket))
@@ -399,13 +399,14 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
     gc.collect()
     gc.freeze()  # children share these pages: do not have their collector write to them
     os.set_inheritable(control_fd, False)
-    _cmultiprocessing.ignore_interrupts()
+    _ignore_interrupts()
     _forkserver._serve(control_fd, key)
     known = preparation if everything else None
+    directory = os.fsencode(spawn._working_directory() or "")
     server_pid = os.getpid()
     try:
         work = _cmultiprocessing.fork_server(
-            control_fd, key, most_waiting, known, process._names, pickle.loads, example, _forkserver._adopt
+            control_fd, key, most_waiting, known, directory, process._names, pickle.loads, example, _forkserver._adopt
         )
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -416,6 +417,10 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
         _cmultiprocessing.family_leave()
         os._exit(0)
     spawn._main(*work)
+
+
+def _ignore_interrupts() -> None:
+    _cmultiprocessing.ignore_interrupts(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
 
 
 def _example() -> bytes:

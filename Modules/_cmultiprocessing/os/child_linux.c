@@ -3,6 +3,7 @@
 
 #include <errno.h>       // EAGAIN
 #include <fcntl.h>       // F_SETSIG
+#include <pthread.h>     // pthread_sigmask
 #include <signal.h>      // kill
 #include <sys/syscall.h> // pidfd_open
 #include <sys/wait.h>    // waitpid
@@ -51,6 +52,22 @@ int mp_child_exit_code(uint32_t process, int unknown)
     if (result != 0)
         return unknown; // ECHILD: SIGCHLD is ignored here, or somebody waits for all children
     return end.si_code == CLD_EXITED ? end.si_status : -end.si_status;
+}
+
+void mp_pipe_tell(int file, const void *bytes, size_t size)
+{
+    sigset_t broken, before;
+    sigemptyset(&broken);
+    sigaddset(&broken, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &broken, &before);
+    ssize_t written;
+    do
+        written = write(file, bytes, size);
+    while (written < 0 && errno == EINTR);
+    // It is this thread's, and stays for as long as it is blocked, even where it is ignored.
+    if (written < 0 && errno == EPIPE && sigismember(&before, SIGPIPE) == 0)
+        (void)sigtimedwait(&broken, NULL, &(struct timespec){0});
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 mp_status mp_leash_arm(int file)

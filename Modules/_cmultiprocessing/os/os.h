@@ -138,6 +138,10 @@ int mp_child_open(uint32_t process);
  * else took it. The child is not reaped: its number is nobody else's yet. */
 int mp_child_exit_code(uint32_t process, int unknown);
 
+/* Write at most PIPE_BUF bytes, all or nothing, to a pipe that perhaps nobody reads; no SIGPIPE comes of
+ * that, whatever the program has that signal do. */
+void mp_pipe_tell(int file, const void *bytes, size_t size);
+
 /* Have the kernel kill this process, at any instruction, when no process has the other end of the
  * pipe `file` any more; at once if that is so now. `file` stays open until this process ends. */
 mp_status mp_leash_arm(int file);

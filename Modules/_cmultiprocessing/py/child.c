@@ -20,7 +20,6 @@
 #include "structures/notifier.h" // items that somebody waits for
 #include "sync/lock.h"           // locks that stay locked
 
-#include <errno.h>  // EINTR
 #include <string.h> // memcpy
 #include <unistd.h> // _exit, close
 
@@ -123,11 +122,7 @@ void mp_report(int status_file, mp_report_kind kind, int32_t process, int32_t va
     unsigned char bytes[MP_REPORT_SIZE] = {(unsigned char)kind};
     memcpy(bytes + MP_REPORT_PROCESS_AT, &process, sizeof process);
     memcpy(bytes + MP_REPORT_VALUE_AT, &value, sizeof value);
-    ssize_t written;
-    do
-        written =
-            write(status_file, bytes, sizeof bytes); // less than PIPE_BUF: all of it or nothing
-    while (written < 0 && errno == EINTR);
+    mp_pipe_tell(status_file, bytes, sizeof bytes);
 }
 
 /* Who asked the fork server for this process learns its exit code. Not from processes that it forked. */

@@ -150,6 +150,25 @@ static int fork_failed(server_loop *loop, bool in_a_hurry)
     return 0;
 }
 
+/* A descriptor that is ready when the child has ended; it is ready for good where the child has, and a
+ * preloaded module has SIGCHLD ignored or reaped it. -1 with an exception set: the child is no more. */
+static int follow_child(const server_loop *loop, uint32_t process)
+{
+    int file =
+        mp_child_open(process); // the one thread of this process: nobody else takes the place
+    bool is_gone = file < 0 && errno == ESRCH;
+    if (is_gone)
+        file = mp_ready_descriptor();
+    if (file >= 0 && mp_private_keep(file) == MP_OK)
+        return file;
+    if (file >= 0)
+        errno = ENOMEM;
+    (void)mp_raise_int(loop->state, MP_SYSTEM, "a child of the fork server");
+    if (!is_gone) // else its number may be another's
+        mp_child_end(process);
+    return -1;
+}
+
 /* Fork a child that waits for work. -1 with an exception set, or in the child. */
 static int prepare_child(server_loop *loop, bool in_a_hurry)
 {
@@ -170,12 +189,9 @@ static int prepare_child(server_loop *loop, bool in_a_hurry)
         return fork_failed(loop, in_a_hurry);
     }
     loop->places[loop->place_count++] = place;
-    int file = mp_child_open(
-        (uint32_t)process); // the one thread of this process: nobody else takes the place
-    if (file < 0 || mp_private_keep(file) != MP_OK) {
-        mp_child_end((uint32_t)process);
-        return mp_raise_int(loop->state, MP_SYSTEM, "a child of the fork server");
-    }
+    int file = follow_child(loop, (uint32_t)process);
+    if (file < 0)
+        return -1;
     loop->children[loop->count] =
         (served){.process = (uint32_t)process, .waits = true, .status = -1};
     loop->polled[OWN + loop->count] = (struct pollfd){.fd = file, .events = POLLIN};
@@ -292,9 +308,12 @@ static int poll_all(server_loop *loop, int timeout)
 /* Handle what happens next. 1: go on.  0: nobody can ask any more.  -1 with an exception set, or in a child. */
 static int turn(server_loop *loop)
 {
+    // A signal may have come during anything else, where no system call was there to be interrupted.
+    if (PyErr_CheckSignals() < 0)
+        return -1;
     if (poll_all(loop, -1) < 0) {
         if (errno == EINTR)
-            return PyErr_CheckSignals() < 0 ? -1 : 1;
+            return 1;
         return mp_raise_int(loop->state, MP_SYSTEM, "the fork server");
     }
     mp_status status = loop->polled[TAKEN].revents != 0 ? hear_child(loop) : MP_OK;
@@ -348,7 +367,7 @@ static mp_status open_loop(server_loop *loop)
 
 PyDoc_STRVAR(
     serve_doc,
-    "fork_server(control_fd, key, most, known, names, load, example, adopt)\n"
+    "fork_server(control_fd, key, most, known, directory, names, load, example, adopt)\n"
     "--\n\n"
     "All of the fork server's life, and of its children until they are processes.\n\n"
     "Args:\n"
@@ -358,6 +377,8 @@ PyDoc_STRVAR(
     "    most: how many children may wait for work.\n"
     "    known: what is prepared here, pickled; None if a child has to prepare something in any\n"
     "        case.\n"
+    "    directory: with what is known: the working directory; empty if it is not to be\n"
+    "        changed.\n"
     "    names: those of the module process.\n"
     "    load: unpickles bytes.\n"
     "    example: a process object, pickled: children that wait unpickle it beforehand.\n"
@@ -375,9 +396,10 @@ static PyObject *fork_server(PyObject *module, PyObject *args)
     server_loop loop = {.state = mp_state_get(module)};
     PyObject *key;
     Py_ssize_t most;
-    if (!PyArg_ParseTuple(args, "iSnOO!OSO:fork_server", &loop.server.control, &key, &most,
-                          &loop.server.known, &PyDict_Type, &loop.server.names, &loop.server.load,
-                          &loop.server.example, &loop.server.adopt))
+    if (!PyArg_ParseTuple(args, "iSnOyO!OSO:fork_server", &loop.server.control, &key, &most,
+                          &loop.server.known, &loop.server.directory, &PyDict_Type,
+                          &loop.server.names, &loop.server.load, &loop.server.example,
+                          &loop.server.adopt))
         return NULL;
     if (PyBytes_GET_SIZE(key) != MP_SERVER_KEY || most < 0 ||
         (loop.server.known != Py_None && !PyBytes_Check(loop.server.known)))
@@ -396,21 +418,29 @@ static PyObject *fork_server(PyObject *module, PyObject *args)
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-PyDoc_STRVAR(ignore_doc,
-             "ignore_interrupts()\n--\n\n"
-             "In the fork server: no SIGINT. Its children do at SIGINT what it did before.\n");
+PyDoc_STRVAR(
+    ignore_doc,
+    "ignore_interrupts(for_good)\n--\n\n"
+    "In the fork server: no SIGINT. Its children do at SIGINT what it did before.\n\n"
+    "Args:\n    for_good: whether that is what Python code wants, and its children, too.\n");
 
-static PyObject *ignore_interrupts(PyObject *module, PyObject *Py_UNUSED(ignored))
+static PyObject *ignore_interrupts(PyObject *module, PyObject *argument)
 {
+    mp_state *state = mp_state_get(module);
+    int for_good = PyObject_IsTrue(argument);
+    if (for_good < 0)
+        return NULL;
     PyOS_sighandler_t before = PyOS_setsig(SIGINT, SIG_IGN);
-    if (before != SIG_IGN) // called again when preloaded modules may have changed it
-        mp_state_get(module)->interrupt_handler = before;
+    if (for_good)
+        state->interrupt_handler = NULL;
+    else if (before != SIG_IGN) // called again when preloaded modules may have changed it
+        state->interrupt_handler = before;
     Py_RETURN_NONE;
 }
 
 static PyMethodDef fork_server_functions[] = {
     {"fork_server", fork_server, METH_VARARGS, serve_doc},
-    {"ignore_interrupts", ignore_interrupts, METH_NOARGS, ignore_doc},
+    {"ignore_interrupts", ignore_interrupts, METH_O, ignore_doc},
     {NULL, NULL, 0, NULL},
 };
 

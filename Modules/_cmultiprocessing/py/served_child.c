@@ -254,6 +254,15 @@ static bool names_standard_modules(const char *bytes, size_t size)
     return false;
 }
 
+/* The directory of that name may be another one than when the server went there. -1 with an exception set. */
+static int enter_directory(const mp_server *server)
+{
+    if (*server->directory == '\0' || chdir(server->directory) == 0)
+        return 0;
+    (void)PyErr_SetFromErrnoWithFilename(PyExc_OSError, server->directory);
+    return -1;
+}
+
 /* All of its life from its pickled process object. -1 with an exception set: there is none. */
 static int live(mp_state *state, const served_child *child, const char *object, size_t size)
 {
@@ -290,7 +299,8 @@ static PyObject *be_the_process(mp_state *state, served_child *child)
         memcmp(preparation, PyBytes_AS_STRING(child->server->known),
                child->head.preparation_size) == 0 &&
         !names_standard_modules(object, (size_t)(end - object))) {
-        (void)live(state, child, object, (size_t)(end - object));
+        if (enter_directory(child->server) == 0)
+            (void)live(state, child, object, (size_t)(end - object));
         return NULL;
     }
     return Py_BuildValue("(y#i)", preparation, (Py_ssize_t)(end - preparation), leash);

@@ -27,11 +27,12 @@ typedef struct mp_server {
     int control;          // its end of the sockets that requests come through
     int taken_r, taken_w; // where children tell that they have taken one
     const uint8_t *key;   // what a request begins with
-    PyObject *known;   // bytes: what is prepared; None if something has to be prepared in any case
-    PyObject *names;   // of the module process
-    PyObject *load;    // unpickles bytes
-    PyObject *example; // bytes: a process object, pickled
-    PyObject *adopt;   // takes the tracker's descriptor, -1 for none, and a list of descriptors
+    PyObject *known; // bytes: what is prepared; None if something has to be prepared in any case
+    const char *directory; // with what is known: the working directory; empty: the server's
+    PyObject *names;       // of the module process
+    PyObject *load;        // unpickles bytes
+    PyObject *example;     // bytes: a process object, pickled
+    PyObject *adopt;       // takes the tracker's descriptor, -1 for none, and a list of descriptors
 } mp_server;
 
 /* In a child just forked: wait for a request, and be the process that it asks for. in_a_hurry: it is there.
