@@ -66,6 +66,14 @@ static int flush_stream(mp_state *state, PyObject *stream)
     return 0;
 }
 
+int mp_child_flush(mp_state *state)
+{
+    return flush_stream(state, PySys_GetObject("stdout")) < 0 ||
+                   flush_stream(state, PySys_GetObject("stderr")) < 0
+               ? -1
+               : 0;
+}
+
 PyDoc_STRVAR(
     flush_doc,
     "flush_std_streams()\n--\n\n"
@@ -74,9 +82,7 @@ PyDoc_STRVAR(
 
 static PyObject *flush_std_streams(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    mp_state *state = mp_state_get(module);
-    if (flush_stream(state, PySys_GetObject("stdout")) < 0 ||
-        flush_stream(state, PySys_GetObject("stderr")) < 0)
+    if (mp_child_flush(mp_state_get(module)) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

@@ -25,6 +25,9 @@ typedef enum mp_report_kind {
 /* Nobody may be there to read it: then nobody is interested. */
 void mp_report(int status_file, mp_report_kind kind, int32_t process, int32_t value);
 
+/* Write out what stdout and stderr hold. -1 with an exception set: it is lost. */
+int mp_child_flush(mp_state *state);
+
 /* os.fork, by the name that programs replace. -1 with an exception set. */
 long mp_child_fork(mp_state *state);
 

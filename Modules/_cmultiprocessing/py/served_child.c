@@ -231,10 +231,10 @@ static int adopt_descriptors(served_child *child, int *data_file)
 }
 
 /* The name counts while the process object is being unpickled. */
-static int take_name(mp_state *state, const served_child *child, const char *name)
+static int take_name(mp_state *state, const mp_server *server, const char *name, size_t size)
 {
-    PyObject *current = PyDict_GetItemWithError(child->server->names, state->name__current_process);
-    PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)child->head.name_size, "surrogatepass");
+    PyObject *current = PyDict_GetItemWithError(server->names, state->name__current_process);
+    PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)size, "surrogatepass");
     int result =
         current == NULL || text == NULL ? -1 : PyObject_SetAttr(current, state->name__name, text);
     Py_XDECREF(text);
@@ -289,7 +289,7 @@ static PyObject *be_the_process(mp_state *state, served_child *child)
     const char *preparation = name + child->head.name_size;
     const char *object = preparation + child->head.preparation_size;
     const char *end = (const char *)child->bytes + child->packet.size;
-    if (take_name(state, child, name) < 0)
+    if (take_name(state, child->server, name, child->head.name_size) < 0)
         return NULL;
     int leash = child->packet.files[LEASH];
     if (data_file >= 0)
@@ -306,15 +306,20 @@ static PyObject *be_the_process(mp_state *state, served_child *child)
     return Py_BuildValue("(y#i)", preparation, (Py_ssize_t)(end - preparation), leash);
 }
 
-/* Copy what will be written to, before somebody waits for it. Nothing of the example stays. */
-static int rehearse(mp_state *state, const mp_server *server)
+/* Copy what will be written to, before somebody waits for it: do what will be done, as far as nothing of it
+ * stays. -1 with an exception set. */
+static int rehearse(mp_state *state, const served_child *child)
 {
-    PyObject *process = PyObject_CallOneArg(server->load, server->example);
+    static const char name[] = "forkserver";
+    PyObject *process = PyObject_CallOneArg(child->server->load, child->server->example);
     PyObject *bootstrap =
         process == NULL ? NULL : PyObject_GetAttr(process, state->name__bootstrap);
+    int result = bootstrap == NULL ? -1 : take_name(state, child->server, name, sizeof name - 1);
+    if (result == 0)
+        result = mp_child_flush(state);
     Py_XDECREF(process);
     Py_XDECREF(bootstrap);
-    return bootstrap == NULL ? -1 : 0;
+    return result;
 }
 
 PyObject *mp_served_child_live(mp_state *state, const mp_server *server, bool in_a_hurry)
@@ -325,7 +330,7 @@ PyObject *mp_served_child_live(mp_state *state, const mp_server *server, bool in
     child.packet.room = sizeof child.bytes;
     if (mp_parent_follow(server->process) != MP_OK)
         _exit(1); // it died at the fork
-    if (!in_a_hurry && rehearse(state, server) < 0)
+    if (!in_a_hurry && rehearse(state, &child) < 0)
         return NULL;
     int found = wait_for_request(state, &child);
     if (found < 0)
