@@ -20,8 +20,9 @@
  * In C, so that it does not copy, after each fork, the pages that Python objects lie on. */
 #include "py/served_child.h" // the children
 
-#include "py/child.h"  // reports
-#include "py/errors.h" // mp_raise
+#include "py/blocking.h" // the GIL
+#include "py/child.h"    // reports
+#include "py/errors.h"   // mp_raise
 
 #include "os/os.h"     // processes, private descriptors
 #include "os/packet.h" // sockets
@@ -54,8 +55,7 @@ typedef struct server_loop {
     mp_time last_taken;
     served *children;
     struct pollfd *polled;
-    int *
-        places; // descriptors that are there to be closed when their places are needed and none may be left
+    int *places; // descriptors to close when their places are needed and none may be left
     size_t count, room, place_count; // of children; of all three arrays; of places
     int spare;                       // a refusal can be told when no descriptor is left
     PyObject *child_result;          // in a child: what mp_served_child_live() gave
@@ -286,23 +286,28 @@ static mp_status note_end(server_loop *loop, size_t index)
 
 /* ---- the loop ---- */
 
-/* How many have something to say; with the GIL when it does not wait. While children wait, a request wakes
- * one of them, and the server stays asleep. */
-static int poll_all(server_loop *loop, int timeout)
+/* While children wait, a request wakes one of them, and the server stays asleep. */
+static void choose_polled(server_loop *loop)
 {
-    int result;
-    loop->polled[TAKEN] = (struct pollfd){.fd = loop->server.taken_r, .events = POLLIN};
     bool hears = loop->waiting == 0 && !loop->is_let_go;
+    loop->polled[TAKEN] = (struct pollfd){.fd = loop->server.taken_r, .events = POLLIN};
     loop->polled[CONTROL] =
         (struct pollfd){.fd = hears ? loop->server.control : -1, .events = POLLIN};
-    if (timeout == 0)
-        return poll(loop->polled, OWN + loop->count, 0);
-    // clang-format off
-    Py_BEGIN_ALLOW_THREADS // a module that was imported beforehand may have some
-    result = poll(loop->polled, OWN + loop->count, timeout);
-    Py_END_ALLOW_THREADS
-        // clang-format on
-        return result;
+}
+
+static bool is_quiet(server_loop *loop)
+{
+    choose_polled(loop);
+    return poll(loop->polled, OWN + loop->count, 0) == 0;
+}
+
+static mp_status poll_step(void *context, mp_time Py_UNUSED(deadline))
+{
+    server_loop *loop = context;
+    choose_polled(loop);
+    if (poll(loop->polled, OWN + loop->count, -1) >= 0)
+        return MP_OK;
+    return errno == EINTR ? MP_INTERRUPTED : MP_SYSTEM;
 }
 
 /* Handle what happens next. 1: go on.  0: nobody can ask any more.  -1 with an exception set, or in a child. */
@@ -311,14 +316,11 @@ static int turn(server_loop *loop)
     // A signal may have come during anything else, where no system call was there to be interrupted.
     if (PyErr_CheckSignals() < 0)
         return -1;
-    if (poll_all(loop, -1) < 0) {
-        if (errno == EINTR)
-            return 1;
-        return mp_raise_int(loop->state, MP_SYSTEM, "the fork server");
-    }
-    mp_status status = loop->polled[TAKEN].revents != 0 ? hear_child(loop) : MP_OK;
-    for (size_t i = loop->count;
-         i-- > 0 && status == MP_OK;) { // what takes the place of one was seen
+    mp_status status = mp_blocking_run(poll_step, loop, MP_FOREVER);
+    if (status == MP_OK && loop->polled[TAKEN].revents != 0)
+        status = hear_child(loop);
+    // Backwards: what takes the place of one that has ended has been looked at.
+    for (size_t i = loop->count; i-- > 0 && status == MP_OK;) {
         if (loop->polled[OWN + i].revents != 0)
             status = note_end(loop, i);
     }
@@ -340,7 +342,7 @@ static int serve(server_loop *loop)
         if (result <= 0)
             return result;
         // One after the other, and only while nothing else is to be done.
-        while (loop->waiting < loop->wanted && poll_all(loop, 0) == 0) {
+        while (loop->waiting < loop->wanted && is_quiet(loop)) {
             if (prepare_child(loop, false) < 0)
                 return -1;
         }
