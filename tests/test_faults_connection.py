@@ -497,8 +497,8 @@ def test_mutated_frames() -> None:
 
 HOSTILE = (0, 1, 3, 4, 100, 0xFFFF, 1 << 20, (1 << 31) - 1, 1 << 31, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 #: What the interpreter itself cannot bear in a pickle. LONG_BINPUT has it write as much memory as four bytes ask for.
-#: After a BYTEARRAY8 of more than there is it frees an object that it has not set up, and may say so on stderr. GLOBAL, INST
-#: and STACK_GLOBAL import what has a name by chance.
+#: After a BYTEARRAY8 of more than there is it frees an object that it has not set up, and may say so on stderr.
+#: GLOBAL, INST and STACK_GLOBAL import what has a name by chance.
 TAMED = bytes.maketrans(b"r\x96ci\x93", b"NNNNN")
 IN_PARTS = struct.pack("!i", -2) + struct.pack("=I", 2)
 
