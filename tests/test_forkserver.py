@@ -540,6 +540,49 @@ def test_the_server_runs_handlers_of_signals_that_came_while_it_was_busy(tmp_pat
     assert output_of(tmp_path, busy=busy, prog=source) == ("handled\nworked\n", "")
 
 
+def test_a_program_has_process_objects_pickled_in_its_own_way(tmp_path: Path) -> None:
+    """The server does without those of its own making."""
+    source = """
+        import threading
+        import cmultiprocessing as mp
+        from cmultiprocessing import process
+        def init(self, *args, original=process.BaseProcess.__init__, **kwargs):
+            original(self, *args, **kwargs)
+            self.guard = threading.Lock()
+        process.BaseProcess.__init__ = init
+        class Process(mp.get_context("forkserver").Process):
+            def __getstate__(self):
+                return {name: value for name, value in vars(self).items() if name != "guard"}
+        def work():
+            print("worked")
+        if __name__ == "__main__":
+            for _ in range(3):
+                process = Process(target=work); process.start(); process.join()
+    """
+    assert output_of(tmp_path, prog=source) == ("worked\n" * 3, "")
+
+
+def test_a_rehearsal_that_fails_matters_to_nobody(tmp_path: Path) -> None:
+    """Children that wait unpickle the example of a process; neither do they end then, nor is it shown."""
+    source = """
+        import os, time
+        import cmultiprocessing as mp
+        from cmultiprocessing import process
+        def refuse(self, state, server=os.getpid()):
+            if state["_target"] is os.getpid and os.getpid() != server:
+                raise RuntimeError("this is a rehearsal")
+            vars(self).update(state)
+        process.BaseProcess.__setstate__ = refuse
+        def work():
+            print("worked")
+        if __name__ == "__main__":
+            for _ in range(3):
+                process = mp.get_context("forkserver").Process(target=work); process.start(); process.join()
+                time.sleep(0.1)  # others begin to wait
+    """
+    assert output_of(tmp_path, prog=source) == ("worked\n" * 3, "")
+
+
 def test_too_many_descriptors(ctx: Any, mp: ModuleType) -> None:
     ends = [end for _ in range(150) for end in mp.Pipe()]
     try:

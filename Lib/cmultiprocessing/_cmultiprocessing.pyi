@@ -241,7 +241,7 @@ def fork_server(
     directory: bytes,
     names: dict[str, Any],
     load: Callable[[bytes], Any],
-    example: bytes,
+    example: bytes | None,
     adopt: Callable[[int, list[int]], None],
     /,
 ) -> tuple[bytes | int, int] | None:
@@ -255,7 +255,7 @@ def fork_server(
         directory: with what is known: the working directory; empty if it is not to be changed.
         names: those of the module process.
         load: unpickles bytes.
-        example: a process object, pickled: children that wait unpickle it beforehand.
+        example: a process object, pickled, or None: children that wait unpickle it beforehand.
         adopt: called in a child with (descriptor of the resource tracker or -1, list of descriptors) if any came with
             the request.
 

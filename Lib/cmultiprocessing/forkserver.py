@@ -423,11 +423,18 @@ def _ignore_interrupts() -> None:
     _cmultiprocessing.ignore_interrupts(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
 
 
-def _example() -> bytes:
-    """A process object, pickled. Unpickled once, so that all names that are looked up on the way have been."""
+def _example() -> bytes | None:
+    """A process object, pickled. Unpickled once, so that all names that are looked up on the way have been.
+
+    None where the program has process objects made, or pickled, in a way of its own that does not fit this one. It is
+    nobody's process: what is wrong with those that are, their starter or their child will say.
+    """
     context = sys.modules[f"{__package__}.context"]
-    example = _pickled(context.ForkServerProcess(target=os.getpid))
-    pickle.loads(example)
+    try:
+        example = _pickled(context.ForkServerProcess(target=os.getpid))
+        pickle.loads(example)
+    except Exception:
+        return None
     return example
 
 

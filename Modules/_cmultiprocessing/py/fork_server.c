@@ -383,7 +383,8 @@ PyDoc_STRVAR(
     "        changed.\n"
     "    names: those of the module process.\n"
     "    load: unpickles bytes.\n"
-    "    example: a process object, pickled: children that wait unpickle it beforehand.\n"
+    "    example: a process object, pickled, or None: children that wait unpickle it\n"
+    "        beforehand.\n"
     "    adopt: called in a child with (descriptor of the resource tracker or -1, list of\n"
     "        descriptors) if any came with the request.\n\n"
     "Returns:\n"
@@ -398,7 +399,7 @@ static PyObject *fork_server(PyObject *module, PyObject *args)
     server_loop loop = {.state = mp_state_get(module)};
     PyObject *key;
     Py_ssize_t most;
-    if (!PyArg_ParseTuple(args, "iSnOyO!OSO:fork_server", &loop.server.control, &key, &most,
+    if (!PyArg_ParseTuple(args, "iSnOyO!OOO:fork_server", &loop.server.control, &key, &most,
                           &loop.server.known, &loop.server.directory, &PyDict_Type,
                           &loop.server.names, &loop.server.load, &loop.server.example,
                           &loop.server.adopt))

@@ -307,7 +307,8 @@ static PyObject *be_the_process(mp_state *state, served_child *child)
 }
 
 /* Copy what will be written to, before somebody waits for it: do what will be done, as far as nothing of it
- * stays. -1 with an exception set. */
+ * stays. -1 with an exception set: it is not an Exception. Others are of no interest: what is wrong with a
+ * process that somebody asked for will be said then, and a child that ended here would be forked again. */
 static int rehearse(mp_state *state, const served_child *child)
 {
     static const char name[] = "forkserver";
@@ -317,6 +318,10 @@ static int rehearse(mp_state *state, const served_child *child)
     int result = bootstrap == NULL ? -1 : take_name(state, child->server, name, sizeof name - 1);
     if (result == 0)
         result = mp_child_flush(state);
+    if (result < 0 && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear();
+        result = 0;
+    }
     Py_XDECREF(process);
     Py_XDECREF(bootstrap);
     return result;
@@ -330,7 +335,7 @@ PyObject *mp_served_child_live(mp_state *state, const mp_server *server, bool in
     child.packet.room = sizeof child.bytes;
     if (mp_parent_follow(server->process) != MP_OK)
         _exit(1); // it died at the fork
-    if (!in_a_hurry && rehearse(state, &child) < 0)
+    if (!in_a_hurry && server->example != Py_None && rehearse(state, &child) < 0)
         return NULL;
     int found = wait_for_request(state, &child);
     if (found < 0)

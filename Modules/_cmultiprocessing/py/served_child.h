@@ -31,7 +31,7 @@ typedef struct mp_server {
     const char *directory; // with what is known: the working directory; empty: the server's
     PyObject *names;       // of the module process
     PyObject *load;        // unpickles bytes
-    PyObject *example;     // bytes: a process object, pickled
+    PyObject *example;     // bytes: a process object, pickled; None: there is none
     PyObject *adopt;       // takes the tracker's descriptor, -1 for none, and a list of descriptors
 } mp_server;
 
