@@ -395,6 +395,24 @@ def test_children_log_once(tmp_path: Path) -> None:
     assert output_of(tmp_path, prog=source) == ("", said)
 
 
+@pytest.mark.parametrize("preload", [[], ["__main__"]])
+def test_log_records_name_the_process(tmp_path: Path, preload: list[str]) -> None:
+    """Whether or not there is anything to prepare in the child."""
+    source = f"""
+        import cmultiprocessing as mp
+        def log():
+            import logging
+            logging.basicConfig(format="%(processName)s: %(message)s")
+            logging.warning("said")
+        if __name__ == "__main__":
+            mp.set_forkserver_preload({preload})
+            for number in range(2):
+                process = mp.get_context("forkserver").Process(target=log, name=f"child {{number}}")
+                process.start(); process.join()
+    """
+    assert output_of(tmp_path, prog=source) == ("", "child 0: said\nchild 1: said\n")
+
+
 def test_what_other_tools_add_to_start_data_is_unpickled_in_each_child(tmp_path: Path) -> None:
     tool = """
         import os

@@ -273,7 +273,7 @@ def prepare(data: dict[str, Any]) -> None:
         _alias.install()
     if "name" in data:
         current.name = data["name"]
-        _log_records.watch(process.current_name)
+    _log_records.watch(process.current_name)  # also in the fork server, to whose children the name goes its own way
     if "authkey" in data:
         current.authkey = data["authkey"]
     if "strict_daemons" in data:
