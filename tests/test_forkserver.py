@@ -558,6 +558,32 @@ def test_the_server_runs_handlers_of_signals_that_came_while_it_was_busy(tmp_pat
     assert output_of(tmp_path, busy=busy, prog=source) == ("handled\nworked\n", "")
 
 
+def test_handlers_of_signals_end_the_server_and_those_that_wait_quietly(tmp_path: Path) -> None:
+    """Those of the main module, which the server imports, when all processes of a group are sent SIGTERM."""
+    source = """
+        import os, signal, sys, time
+        import cmultiprocessing as mp
+        from cmultiprocessing import forkserver
+        if __name__ != "__main__":
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+        def work():
+            pass
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = mp.get_context("forkserver").Process(target=work); process.start(); process.join()
+            server = forkserver._forkserver._forkserver_pid
+            time.sleep(0.3)  # others begin to wait
+            waiting = open(f"/proc/{server}/task/{server}/children").read().split()
+            assert waiting
+            for pid in waiting:
+                os.kill(int(pid), signal.SIGTERM)
+            time.sleep(0.1)
+            os.kill(server, signal.SIGTERM)
+            print(os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]))
+    """
+    assert output_of(tmp_path, prog=source) == ("7\n", "")
+
+
 def test_a_program_has_process_objects_pickled_in_its_own_way(tmp_path: Path) -> None:
     """The server does without those of its own making."""
     source = """

@@ -408,7 +408,9 @@ def main(control_fd: int, data_fd: int, family_fd: int, ticket: str) -> NoReturn
         work = _cmultiprocessing.fork_server(
             control_fd, key, most_waiting, known, directory, process._names, pickle.loads, example, _forkserver._adopt
         )
-    except BaseException:
+    except BaseException as error:
+        if os.getpid() == server_pid and isinstance(error, SystemExit):
+            os._exit(process._exit_code_of(error))  # said a handler of a signal
         sys.excepthook(*sys.exc_info())
         if os.getpid() == server_pid:
             os._exit(1)

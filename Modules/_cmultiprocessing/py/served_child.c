@@ -144,8 +144,12 @@ static int wait_for_request(mp_state *state, served_child *child)
     for (;;) {
         mp_status status = mp_packet_receive(child->server->control, &child->packet);
         if (status == MP_INTERRUPTED) {
-            if (PyErr_CheckSignals() < 0)
-                return -1;
+            if (PyErr_CheckSignals() < 0) {
+                if (!PyErr_ExceptionMatches(PyExc_SystemExit))
+                    return -1;
+                PyErr_Clear(); // nobody is interested in the code
+                return 0;
+            }
         } else if (status != MP_OK && status != MP_TIMEOUT) {
             return mp_raise_int(state, status, "the fork server's socket");
         } else if (status == MP_TIMEOUT || (child->packet.size == 0 && child->packet.count == 0)) {
