@@ -28,7 +28,10 @@ def usage() -> dict[str, int]:
 
     gc.collect()
     native.family_collect()
+    counts = native.family_statistics()
     return {
+        "process slots": counts["process_slots"],  # the most that were ever used at a time
+        "sleeper slots": counts["sleeper_slots"],
         "family": family_bytes(),
         "private": status("RssAnon"),
         "descriptors": descriptors(),
