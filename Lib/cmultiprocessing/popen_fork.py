@@ -56,11 +56,14 @@ class Popen:
     # told or done twice is in Ending, and each of its methods is one step.
     def _reap(self) -> None:
         try:
-            self.returncode = self._ending.reap()
+            code = self._ending.reap()
         except ChildProcessError:
             code = self._status_elsewhere()
             if code is not None:
                 self._ended(code)
+            return
+        if code is not None:  # else it may be known by now to a handler, who has noted it
+            self.returncode = code
 
     def _status_elsewhere(self) -> int | None:
         """The exit code of a child that was not reaped here. A library's own waitpid() may know it."""
