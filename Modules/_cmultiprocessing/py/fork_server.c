@@ -223,7 +223,7 @@ static void note_taken(server_loop *loop, uint32_t process, int status)
 /* A child says that it has taken work. It says so with a descriptor; for each one that waits there is a place. */
 static mp_status hear_child(server_loop *loop)
 {
-    uint32_t process;
+    uint32_t process = 0;
     mp_packet packet = {.bytes = &process, .room = sizeof process};
     free_place(loop);
     mp_status status = mp_packet_try_receive(loop->server.taken_r, &packet);
