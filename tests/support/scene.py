@@ -19,7 +19,9 @@ from typing import Any
 from tests.support import processes
 
 LONG = "CMULTIPROCESSING_LONG_TESTS"  # set to 1: the numbers of rounds that the requirements name
+STRICT = "CMULTIPROCESSING_STRICT_DELAYS"  # set to 1: twice the promised times, on an idle machine
 PATIENCE = 30.0  # seconds after which a test gives up waiting for something that is not timed
+_HANG = 5.0  # seconds that a machine with much else to do may keep a process waiting
 
 
 def scale(normal: int, full: int) -> int:
@@ -29,16 +31,17 @@ def scale(normal: int, full: int) -> int:
 
 @contextmanager
 def within(seconds: float, what: str) -> Iterator[None]:
-    """Fail where the block takes more than twice the promised time, more on a machine that is overloaded."""
+    """Fail where the block takes much longer than promised: see check_delay()."""
     begin = time.monotonic()
     yield
     check_delay(time.monotonic() - begin, seconds, what)
 
 
 def check_delay(took: float, promised: float, what: str) -> None:
-    """Fail where `took` is more than twice the promised seconds (times the load per CPU where that is above 1)."""
-    load = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-    allowed = 2 * promised * load
+    """Fail where `took` is so much more than the promised seconds that something must have hung."""
+    allowed = 2 * promised
+    if os.environ.get(STRICT) != "1":
+        allowed += _HANG
     assert took <= allowed, f"{what}: took {took:.3f} s, promised within {promised} s, allowed {allowed:.3f} s"
 
 
