@@ -363,7 +363,8 @@ def test_a_collection_counts_what_it_frees() -> None:
 def check_flat(seen: list[dict[str, int]], rounds: int) -> None:
     """Nothing grew by more than 2 %, or than what an allocator's granularity explains."""
     first, last = seen
-    slack = {"family": 512 * KIB, "private": MIB, "child": MIB}
+    # Slots: how many were in use at a time; the fork server has children wait, or end, beside the one that is asked.
+    slack = {"family": 512 * KIB, "private": MIB, "child": MIB, "process slots": 16}
     for name in first:
         allowed = first[name] * 1.02 + slack.get(name, 0) if name in slack else first[name]
         assert last[name] <= allowed, f"{name} grew from {first[name]} to {last[name]} within {rounds * 4 // 5} rounds"
