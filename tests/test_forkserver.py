@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -644,7 +645,7 @@ def test_server_cannot_fork(ctx: Any, server: Any) -> None:
     from cmultiprocessing import _requests, forkserver
 
     read_end, write_end = os.pipe()
-    _requests.report(write_end, _requests.REFUSED, 0, 11)
+    os.write(write_end, struct.pack("<Bii", _requests.REFUSED, 0, 11))
     report = _requests.read_report(read_end)
     assert report is not None
     with pytest.raises(BlockingIOError, match="fork server could not fork"):

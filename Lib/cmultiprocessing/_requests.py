@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KEY_SIZE", "INLINE_LIMIT", "MAX_MORE_FDS", "Request",
-    "STARTED", "LEAVING", "ENDED", "REFUSED", "UNKNOWN_EXIT_CODE", "report", "read_report",
+    "STARTED", "LEAVING", "ENDED", "REFUSED", "read_report",
 ]  # fmt: skip
 
 KEY_SIZE = 32
@@ -41,9 +41,6 @@ LEAVING = 2
 ENDED = 3
 #: There is no child; the value is an errno. Says the child that should have been it, or the server.
 REFUSED = 4
-
-#: Where nobody who knows the exit code is alive. asyncio says the same.
-UNKNOWN_EXIT_CODE = 255
 
 
 class Request:
@@ -101,21 +98,6 @@ class Request:
     def descriptors(self, status_w: int, control_fd: int) -> list[int]:
         """What travels with it."""
         return [status_w, control_fd, *self._fds]
-
-
-def report(status_w: int, kind: int, pid: int, value: int) -> None:
-    """Tell the starter. It may be dead: then nobody is interested.
-
-    Args:
-        status_w: the pipe's end.
-        kind: STARTED, LEAVING, ENDED or REFUSED.
-        pid: the child.
-        value: exit code or errno.
-    """
-    try:
-        os.write(status_w, _REPORT.pack(kind, pid, value))
-    except BrokenPipeError:
-        pass
 
 
 def read_report(status_r: int) -> tuple[int, int, int] | None:

@@ -200,6 +200,12 @@ static int prepare_child(server_loop *loop, bool in_a_hurry)
     return 0;
 }
 
+/* Whether nobody has asked for a while. */
+static bool is_idle(const server_loop *loop)
+{
+    return mp_clock_now() - loop->last_taken >= IDLE_MS * INT64_C(1000000);
+}
+
 /* A child has work: follow it to its end, and have others wait while there is demand. */
 static void note_taken(server_loop *loop, uint32_t process, int status)
 {
@@ -213,11 +219,10 @@ static void note_taken(server_loop *loop, uint32_t process, int status)
         }
     }
     drop(status); // of nobody that we know
-    mp_time now = mp_clock_now();
     // The first one of a program may be its only one.
-    size_t wanted = now - loop->last_taken < IDLE_MS * INT64_C(1000000) ? loop->wanted + 1 : 1;
+    size_t wanted = is_idle(loop) ? 1 : loop->wanted + 1;
     loop->wanted = wanted < loop->most ? wanted : loop->most;
-    loop->last_taken = now;
+    loop->last_taken = mp_clock_now();
 }
 
 /* A child says that it has taken work. It says so with a descriptor; for each one that waits there is a place. */
@@ -269,8 +274,7 @@ static mp_status note_end(server_loop *loop, size_t index)
         loop->waiting--;
         free_place(loop);
         // Where nobody is left who could ask, those forked now would end at once, and be forked again.
-        if (mp_clock_now() - loop->last_taken >= IDLE_MS * INT64_C(1000000) ||
-            has_event(loop->server.control, 0))
+        if (is_idle(loop) || has_event(loop->server.control, 0))
             loop->wanted = 0;
     }
     if (ended.status >= 0) { // told before it is reaped: until then its number is nobody else's
